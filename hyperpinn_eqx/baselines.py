@@ -1,0 +1,57 @@
+"""The paper's baselines: one network that takes λ as further inputs."""
+
+import math
+
+import equinox as eqx
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .box import Box
+from .mainnet import MainNet, MainNetSpec
+from .model import AbstractModel
+
+
+class ConcatPINN(AbstractModel):
+    """A network of (point, λ), called like a HyperPINN.
+
+    The first layer is linear in its inputs, so for a given λ its part W_λ λ is a
+    constant: `model(lam)` adds it to the bias and returns a plain main network. What
+    is evaluated at every point does no work for λ, and costs no more than a network
+    without it.
+
+    Args:
+        main: the shape of the network without λ's inputs.
+        parameters: names, ranges and scaling of λ.
+        key: a JAX random key.
+
+    >>> main = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
+    >>> small = ConcatPINN(main, Box(nu=(1e-3, 1e-1, "log")), key=jr.key(0))
+    >>> small.net.flatten().size + small.lam_weight.size
+    401
+    >>> small(0.01)(jnp.array([0.5, 0.25])).shape
+    ()
+    """
+
+    net: MainNet
+    lam_weight: Float[Array, "out p"]
+    parameters: Box = eqx.field(static=True)
+
+    def __init__(self, main: MainNetSpec, parameters: Box, *, key: PRNGKeyArray):
+        key, lam_key = jr.split(key)
+        self.net, self.parameters = main.init(key=key), parameters
+        out, size = main.shapes[0]
+        fan = out + size + len(parameters)
+        self.lam_weight = jr.normal(lam_key, (out, len(parameters))) * math.sqrt(
+            2 / fan
+        )
+
+    def generate(self, scaled: Float[Array, " p"]) -> MainNet:
+        bias = self.net.biases[0] + self.lam_weight @ scaled
+        return eqx.tree_at(lambda net: net.biases[0], self.net, bias)
+
+    def config(self) -> dict:
+        return {
+            "class": "ConcatPINN",
+            "main": self.net.spec.config(),
+            "parameters": self.parameters.ranges(),
+        }

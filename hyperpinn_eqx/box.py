@@ -1,0 +1,161 @@
+"""Named ranges: the domain of a problem and the range of its parameters λ."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+
+class Box:
+    """A product of named intervals, each linear or logarithmic.
+
+    A `Box` names the coordinates of a domain or the parameters λ of a family, and
+    maps them to the cube [-1, 1]^d in which networks learn best. It is hashable, so
+    that models can hold it as static data.
+
+    Args:
+        **ranges: one `name=(low, high)` or `name=(low, high, "log")` per axis.
+            A fixed parameter has `low == high`; it scales to 0.
+
+    Raises:
+        ValueError: a range is not two finite ordered numbers, or is logarithmic and
+            not positive.
+
+    >>> nu = Box(nu=(1e-3, 1e-1, "log"))
+    >>> print(nu.scale(jnp.array([1e-2])).round(6) + 0.0)
+    [0.]
+    >>> nu
+    Box(nu=(0.001, 0.1, 'log'))
+    """
+
+    names: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    log: tuple[bool, ...]
+
+    def __init__(self, **ranges: tuple | list):
+        if not ranges:
+            raise ValueError("Box: got no ranges, expected name=(low, high)")
+        for name, value in ranges.items():
+            bad = f"Box: {name} = {value!r}, expected "
+            if not isinstance(value, tuple | list) or len(value) not in (2, 3):
+                raise ValueError(bad + '(low, high) or (low, high, "log")')
+            low, high = float(value[0]), float(value[1])
+            if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+                raise ValueError(bad + "finite numbers with low <= high")
+            if len(value) == 3 and (value[2] != "log" or low <= 0):
+                raise ValueError(bad + 'a positive range for "log"')
+        self.names = tuple(ranges)
+        self.low = tuple(float(r[0]) for r in ranges.values())
+        self.high = tuple(float(r[1]) for r in ranges.values())
+        self.log = tuple(len(r) == 3 for r in ranges.values())
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __eq__(self, other: object) -> bool:
+        # As tuples: dictionaries are equal in any order, coordinates are not.
+        return isinstance(other, Box) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple:
+        return tuple(self.ranges().items())
+
+    def __repr__(self) -> str:
+        return f"Box({', '.join(f'{k}={v}' for k, v in self.ranges().items())})"
+
+    def ranges(self) -> dict[str, tuple]:
+        """The keyword arguments that make this box again."""
+        rows = zip(self.names, self.low, self.high, self.log, strict=True)
+        return {n: (lo, hi, "log") if g else (lo, hi) for n, lo, hi, g in rows}
+
+    def scale(self, values: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+        """Maps physical values to [-1, 1], through the logarithm on log axes."""
+        columns = []
+        for i, (low, high, log) in enumerate(
+            zip(self.low, self.high, self.log, strict=True)
+        ):
+            v = values[..., i]
+            if log:
+                v, low, high = jnp.log(v), float(np.log(low)), float(np.log(high))
+            half = (high - low) / 2
+            columns.append((v - (low + high) / 2) / half if half else 0 * v)
+        return jnp.stack(columns, axis=-1)
+
+    def unscale(self, values: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+        """Maps [-1, 1] back to physical values: the inverse of `scale`."""
+        columns = []
+        for i, (low, high, log) in enumerate(
+            zip(self.low, self.high, self.log, strict=True)
+        ):
+            if log:
+                low, high = float(np.log(low)), float(np.log(high))
+            v = values[..., i] * ((high - low) / 2) + (low + high) / 2
+            columns.append(jnp.exp(v) if log else v)
+        return jnp.stack(columns, axis=-1)
+
+    def linear(self) -> "Box":
+        """The same ranges with every axis linear."""
+        pairs = zip(self.low, self.high, strict=True)
+        return Box(**dict(zip(self.names, pairs, strict=True)))
+
+    def parameter(self, lam: ArrayLike, *, argument: str = "lam") -> Float[Array, " d"]:
+        """Checks one physical parameter value and returns it with shape (d,).
+
+        A range that is positive throughout stands for a positive quantity. Values
+        that JAX traces are checked for shape only.
+
+        Raises:
+            ValueError: wrong shape, not finite, or not positive where it must be.
+
+        Warns:
+            UserWarning: a value outside the range.
+        """
+        expected = f"expected {len(self)} value(s): {', '.join(self.names)}"
+        try:
+            value = jnp.asarray(lam, dtype=jnp.result_type(float))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{argument} = {lam!r}, {expected}") from error
+        if value.shape == () and len(self) == 1:
+            value = value[None]
+        if value.shape != (len(self),):
+            raise ValueError(
+                f"{argument} has shape {value.shape}, {expected}, shape ({len(self)},)"
+            )
+        if isinstance(value, jax.core.Tracer):
+            return value
+        for name, low, high, v in zip(
+            self.names, self.low, self.high, np.asarray(value), strict=True
+        ):
+            if not np.isfinite(v) or (low > 0 and v <= 0):
+                kind = "a positive number" if low > 0 else "a finite number"
+                raise ValueError(f"{argument}: {name} = {v}, expected {kind}")
+            # One unit in the last place of float32: 0.001 is not exact in either.
+            slack = 1e-6 * max(abs(low), abs(high))
+            if not low - slack <= v <= high + slack:
+                warnings.warn(
+                    f"{argument}: {name} = {v:g} lies outside the trained range "
+                    f"[{low:g}, {high:g}]; the network extrapolates there",
+                    stacklevel=3,
+                )
+        return value
+
+    def point(self, point: Array, *, argument: str = "point") -> None:
+        """Checks that one concrete point lies in the box.
+
+        Raises:
+            ValueError: a coordinate is not finite or outside its range.
+        """
+        for name, low, high, v in zip(
+            self.names, self.low, self.high, np.asarray(point), strict=True
+        ):
+            slack = 1e-6 * max(abs(low), abs(high))
+            if not low - slack <= v <= high + slack:
+                raise ValueError(
+                    f"{argument}: {name} = {v:g}, expected a value in "
+                    f"[{low:g}, {high:g}]"
+                )

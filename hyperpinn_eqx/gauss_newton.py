@@ -1,0 +1,237 @@
+"""Gauss-Newton through a hypernetwork: many rows a λ, one small dense system.
+
+The residuals at λ_m depend on the hypernetwork's parameters φ only through the main
+network's weights θ_m = θ(λ_m), so that their Jacobian is a product,
+
+    J_m = A_m B_m,    A_m = ∂r_m/∂θ_m,    B_m = ∂θ_m/∂φ.
+
+A_m is the Jacobian of a small network, and its rows are cut to the few directions of
+θ that the residuals see. B_m never exists: with θ = θ₀ + W z(λ),
+
+    B_m B_nᵀ = (1 + z_m·z_n) I + W T_m T_nᵀ Wᵀ,    T_m = ∂z_m/∂(trunk),
+
+which gives the kernel J Jᵀ block by block. The damped step is
+δφ = -Jᵀ (J Jᵀ + μ I)⁻¹ r. A model with fewer parameters than rows is served by the
+other form of the same step, δφ = -(JᵀJ + μ I)⁻¹ Jᵀ r.
+"""
+
+import math
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from .hypernet import HyperPINN
+from .mainnet import MainNet
+from .model import AbstractModel, count_parameters, dtype_of
+from .training import FitResult, History
+
+# From (main network, λ, one item) to one residual.
+Row = Callable[[MainNet, Float[Array, " p"], PyTree], Float[Array, ""]]
+
+
+def gauss_newton(
+    model: AbstractModel,
+    row: Row,
+    draw: Callable[[AbstractModel, PRNGKeyArray], tuple[Float[Array, "M p"], PyTree]],
+    *,
+    steps: int,
+    key: PRNGKeyArray,
+    redraw: int = 10,
+    damping: float = 1e-2,
+    floor: float = 1e-7,
+    rank: int = 128,
+    progress: bool = True,
+    what: str = "gauss-newton",
+) -> FitResult:
+    """Trains a model by damped Gauss-Newton (Levenberg 1944, Marquardt 1963).
+
+    Minimises the mean over λ of Σ row². Each step is judged on the batch that made it:
+    the damping rises until the step lowers the loss, and falls after each that does.
+
+    Args:
+        model: a HyperPINN or a baseline, with float64 weights.
+        row: one residual, already multiplied by its weight.
+        draw: from a model and a key to M values of λ, shape (M, p), and a PyTree of
+            items whose arrays start with shape (M, K): K rows for each λ.
+        steps: how many steps to try.
+        key: a JAX random key.
+        redraw: steps on one batch before the next is drawn.
+        damping: the first μ.
+        floor: the least μ; smaller values let a step overfit its batch.
+        rank: directions of θ kept for each λ.
+        progress: whether to show a bar.
+        what: the bar's label.
+
+    Returns:
+        A `FitResult` with the history of "total" and "damping".
+
+    Raises:
+        ValueError: the weights are not float64.
+        TrainingStopped: the loss of a batch is not finite.
+    """
+    if dtype_of(model) != jnp.float64:
+        raise ValueError(
+            f"model has {dtype_of(model)} weights, expected float64: Gauss-Newton "
+            "squares condition numbers; set jax_enable_x64 before making the model"
+        )
+    draw = eqx.filter_jit(draw)
+    history = History(steps, what, progress)
+    for i in range(steps):
+        if i % redraw == 0:
+            lams, items = draw(model, jr.fold_in(key, i))
+            loss = float(_total(row, model, lams, items))
+        system = _linearise(row, rank, model, lams, items)
+        for _ in range(6):
+            # As an array: a Python float would be compiled in.
+            trial = _solve(model, lams, system, jnp.asarray(damping))
+            after = float(_total(row, trial, lams, items))
+            if after < loss:
+                model, loss, damping = trial, after, max(damping / 3, floor)
+                break
+            damping = damping * 4
+        history.add(model, 1, {"total": loss, "damping": damping})
+    return history.result(model)
+
+
+@eqx.filter_jit
+def _total(
+    row: Row, model: AbstractModel, lams: Array, items: PyTree
+) -> Float[Array, ""]:
+    def one(pair: tuple) -> Array:
+        lam, items = pair
+        net = model(lam)
+        return jnp.sum(jax.vmap(lambda item: row(net, lam, item))(items) ** 2)
+
+    return jnp.mean(jax.lax.map(one, (lams, items)))
+
+
+class _System(eqx.Module):
+    """The linear system of one step, but for the damping.
+
+    Dual: `matrix` is J Jᵀ, and `rows` takes its solution back to the weights θ.
+    Primal: `matrix` is JᵀJ, and `rows` is None.
+    """
+
+    matrix: Float[Array, "n n"]
+    right: Float[Array, " n"]
+    rows: Float[Array, "M k P"] | None
+
+
+@eqx.filter_jit
+def _linearise(
+    row: Row, rank: int, model: AbstractModel, lams: Array, items: PyTree
+) -> _System:
+    share = 1 / math.sqrt(len(lams))
+    if not isinstance(model, HyperPINN) and count_parameters(model) <= rank * len(lams):
+        a, r = jax.lax.map(lambda pair: _rows(row, model, *pair), (lams, items))
+        dense = dense_jacobian(model, lams, a * share)
+        return _System(dense.T @ dense, dense.T @ (r * share).ravel(), None)
+    rows, r = jax.lax.map(
+        lambda pair: compressed_rows(row, rank, model, *pair), (lams, items)
+    )
+    rows, r = rows * share, r * share
+    if isinstance(model, HyperPINN):
+        return _System(hyper_kernel(model, lams, rows), r.ravel(), rows)
+    dense = dense_jacobian(model, lams, rows)
+    return _System(dense @ dense.T, r.ravel(), rows)
+
+
+@eqx.filter_jit
+def _solve(
+    model: AbstractModel, lams: Array, system: _System, damping: Array
+) -> AbstractModel:
+    """The model after one step, δφ = -Jᵀ (J Jᵀ + μ I)⁻¹ r = -(JᵀJ + μ I)⁻¹ Jᵀ r."""
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    damped = system.matrix + damping * jnp.eye(len(system.matrix))
+    factor = jax.scipy.linalg.cho_factor(damped)
+    solution = jax.scipy.linalg.cho_solve(factor, -system.right)
+    if system.rows is None:
+        update = ravel_pytree(params)[1](solution)
+    else:
+        m, k, _ = system.rows.shape
+
+        def weights(params: AbstractModel) -> Float[Array, "M P"]:
+            family = eqx.combine(params, static)
+            return jax.vmap(lambda lam: family(lam).flatten())(lams)
+
+        _, pull = jax.vjp(weights, params)
+        shares = jnp.einsum("mkp,mk->mp", system.rows, solution.reshape(m, k))
+        (update,) = pull(shares)
+    return eqx.combine(jax.tree.map(jnp.add, params, update), static)
+
+
+def _rows(
+    row: Row, model: AbstractModel, lam: Array, items: PyTree
+) -> tuple[Float[Array, "K P"], Float[Array, " K"]]:
+    """The Jacobian A = ∂r/∂θ of the residuals at one λ, and the residuals."""
+    net = model(lam)
+
+    def f(theta: Array, item: PyTree) -> Array:
+        return row(net.spec.unflatten(theta), lam, item)
+
+    # One gradient a row: `jacrev` of all rows would cost a factor of their number.
+    r, a = jax.vmap(jax.value_and_grad(f), (None, 0))(net.flatten(), items)
+    return a, r
+
+
+def compressed_rows(
+    row: Row, rank: int, model: AbstractModel, lam: Array, items: PyTree
+) -> tuple[Float[Array, "k P"], Float[Array, " k"]]:
+    """The Jacobian A = ∂r/∂θ for one λ, and r, cut to A's largest singular directions.
+
+    Left-multiplying A and r by an orthonormal Uᵀ changes neither JᵀJ nor Jᵀr within
+    the span of U; what is cut are directions that the residuals hardly see.
+    """
+    a, r = _rows(row, model, lam, items)
+    k = min(rank, *a.shape)
+    if a.shape[0] <= a.shape[1]:
+        u = jnp.linalg.eigh(a @ a.T)[1][:, -k:]
+        return u.T @ a, u.T @ r
+    squares, v = jnp.linalg.eigh(a.T @ a)
+    s, v = jnp.sqrt(jnp.maximum(squares[-k:], 1e-300)), v[:, -k:]
+    return s[:, None] * v.T, (v.T @ (a.T @ r)) / s
+
+
+def hyper_kernel(
+    model: HyperPINN, lams: Float[Array, "M p"], rows: Float[Array, "M k P"]
+) -> Float[Array, "Mk Mk"]:
+    """J Jᵀ of a HyperPINN from the rows of its main networks, without J."""
+    scaled = jax.vmap(model.parameters.scale)(lams)
+    trunk = (model.weights, model.biases)
+    flat, unravel = ravel_pytree(trunk)
+
+    def features(flat: Array, scaled: Array) -> Array:
+        weights, biases = unravel(flat)
+        for w, b in zip(weights, biases, strict=True):
+            scaled = jnp.tanh(w @ scaled + b)
+        return scaled
+
+    z = jax.vmap(features, (None, 0))(flat, scaled)
+    t = jax.vmap(jax.jacrev(features), (None, 0))(flat, scaled)
+    m, k, p = rows.shape
+    through_head = (rows.reshape(m * k, p) @ rows.reshape(m * k, p).T).reshape(
+        m, k, m, k
+    ) * (1 + z @ z.T)[:, None, :, None]
+    w = rows @ model.head
+    trunk_blocks = jnp.einsum("mzq,nyq->mzny", t, t)
+    through_trunk = jnp.einsum("mkz,mzny,njy->mknj", w, trunk_blocks, w, optimize=True)
+    return (through_head + through_trunk).reshape(m * k, m * k)
+
+
+def dense_jacobian(
+    model: AbstractModel, lams: Float[Array, "M p"], rows: Float[Array, "M k P"]
+) -> Float[Array, "Mk n"]:
+    """J for any model, by pulling each row back through θ(λ)."""
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+
+    def one(pair: tuple) -> Array:
+        lam, rows = pair
+        _, pull = jax.vjp(lambda p: eqx.combine(p, static)(lam).flatten(), params)
+        return jax.vmap(lambda row: ravel_pytree(pull(row))[0])(rows)
+
+    return jnp.concatenate(jax.lax.map(one, (lams, rows)))

@@ -1,0 +1,135 @@
+"""The hypernetwork: λ in, the weights of a main network out (paper eq. 2)."""
+
+import math
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .box import Box
+from .mainnet import MainNet, MainNetSpec
+from .model import AbstractModel
+
+Init = Literal["split", "hyperfan", "plain"]
+
+
+class HyperPINN(AbstractModel):
+    """A hypernetwork together with the main network that it generates.
+
+    The trunk turns the scaled λ into features z(λ), all layers with tanh; a linear
+    head turns the features into the main network's weights,
+    θ(λ) = θ₀ + W z(λ), where θ₀ is the head's bias. (Belbute-Peres, Sha and Chen
+    2021, eq. 2.)
+
+    Args:
+        main: the shape of the main network.
+        parameters: names, ranges and scaling of λ.
+        hidden: widths of the trunk, e.g. `(32, 32, 32, 16)`.
+        init: how the generated weights start.
+
+            - `"split"`: θ₀ is an ordinary Glorot initialisation and W follows
+              hyperfan-in (Chang, Flokas and Lipson 2020), each with half the
+              variance: at every λ the main network starts as if initialised alone,
+              and the networks of different λ start alike.
+            - `"hyperfan"`: θ₀ = 0 and W carries all the variance.
+            - `"plain"`: every layer of the hypernetwork is initialised by Glorot as
+              in an ordinary network; what it generates is far too small.
+        key: a JAX random key.
+
+    Raises:
+        ValueError: an unknown `init`, or a width below 1.
+
+    >>> main = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
+    >>> nu = Box(nu=(1e-3, 1e-1, "log"))
+    >>> model = HyperPINN(main, nu, (32, 32, 32, 16), key=jr.key(0))
+    >>> sum(a.size for a in jax.tree.leaves(model))
+    9385
+    >>> model(0.01)(jnp.array([0.5, 0.25])).shape
+    ()
+    """
+
+    weights: tuple[Float[Array, "_ _"], ...]
+    biases: tuple[Float[Array, " _"], ...]
+    head: Float[Array, "P z"]
+    theta0: Float[Array, " P"]
+    main: MainNetSpec = eqx.field(static=True)
+    parameters: Box = eqx.field(static=True)
+
+    def __init__(
+        self,
+        main: MainNetSpec,
+        parameters: Box,
+        hidden: tuple[int, ...],
+        *,
+        init: Init = "split",
+        key: PRNGKeyArray,
+    ):
+        if init not in ("split", "hyperfan", "plain"):
+            raise ValueError(
+                f"init = {init!r}, expected 'split', 'hyperfan' or 'plain'"
+            )
+        if not hidden or min(hidden) < 1:
+            raise ValueError(f"hidden = {hidden}, expected one or more widths >= 1")
+        self.main, self.parameters = main, parameters
+        trunk_key, bias_key, head_key, main_key = jr.split(key, 4)
+
+        sizes = (len(parameters), *hidden)
+        keys = jr.split(trunk_key, len(hidden))
+        shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
+        self.weights = tuple(
+            jr.normal(k, shape) * math.sqrt(2 / sum(shape))
+            for k, shape in zip(keys, shapes, strict=True)
+        )
+        # Without biases an odd trunk gives z = 0 at the centre of the range of λ, and
+        # "hyperfan" would generate a main network of zeros there.
+        bias_keys = jr.split(bias_key, len(hidden))
+        self.biases = tuple(
+            jr.uniform(k, (n,), minval=-1 / math.sqrt(m), maxval=1 / math.sqrt(m))
+            for k, (n, m) in zip(bias_keys, shapes, strict=True)
+        )
+
+        normal = jr.normal(head_key, (main.size, hidden[-1]))
+        if init == "plain":
+            self.head = normal * math.sqrt(2 / sum(normal.shape))
+            self.theta0 = jnp.zeros((main.size,))
+            return
+        # Hyperfan-in, with the second moment of z measured instead of assumed: the
+        # generated weight of a layer gets the variance that Glorot would give it.
+        lams = jr.uniform(key, (256, len(parameters)), minval=-1, maxval=1)
+        power = jnp.mean(jnp.sum(jax.vmap(self.features)(lams) ** 2, axis=1))
+        share = 0.5 if init == "split" else 1.0
+        self.head = normal * (_glorot(main) * jnp.sqrt(share / power))[:, None]
+        self.theta0 = main.init(key=main_key).flatten() * math.sqrt(1 - share)
+
+    def features(self, scaled: Float[Array, " p"]) -> Float[Array, " z"]:
+        """The trunk's features z(λ) for λ scaled to [-1, 1]."""
+        z = scaled
+        for w, b in zip(self.weights, self.biases, strict=True):
+            z = jnp.tanh(w @ z + b)
+        return z
+
+    def generate(self, scaled: Float[Array, " p"]) -> MainNet:
+        theta = self.head @ self.features(scaled) + self.theta0
+        return self.main.unflatten(theta)
+
+    def config(self) -> dict:
+        return {
+            "class": "HyperPINN",
+            "main": self.main.config(),
+            "parameters": self.parameters.ranges(),
+            "hidden": [b.size for b in self.biases],
+        }
+
+
+def _glorot(main: MainNetSpec) -> Float[Array, " P"]:
+    """The standard deviation that Glorot gives to each entry of θ; 0 for biases."""
+    deviation = [
+        jnp.concatenate(
+            [jnp.full(out * size, math.sqrt(2 / (out + size))), jnp.zeros(out)]
+        )
+        for out, size in main.shapes
+    ]
+    return jnp.concatenate(deviation)

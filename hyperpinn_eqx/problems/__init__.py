@@ -1,0 +1,2 @@
+from .base import AbstractPDE as AbstractPDE
+from .burgers import Burgers as Burgers

@@ -1,0 +1,119 @@
+"""Where a loss looks: values of λ, collocation points, initial and boundary points."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .box import Box
+from .problems.base import AbstractPDE
+
+
+class Batch(eqx.Module):
+    """What one step of training sees.
+
+    Attributes:
+        lam: M values of λ, shape (M, p), physical units.
+        points: N collocation points for each, shape (M, N, d).
+        initial: points of the initial time, shared by all λ, shape (I, d).
+        boundary: points of the boundary in space, shape (B, d).
+    """
+
+    lam: Float[Array, "M p"]
+    points: Float[Array, "M N d"]
+    initial: Float[Array, "I d"]
+    boundary: Float[Array, "B d"]
+
+
+def uniform(
+    box: Box, shape: tuple[int, ...], *, key: PRNGKeyArray
+) -> Float[Array, "*shape d"]:
+    """Points uniform in physical units, log axes included (paper A.5).
+
+    >>> uniform(Box(t=(0, 1), x=(-1, 1)), (5,), key=jr.key(0)).shape
+    (5, 2)
+    """
+    return box.linear().unscale(_cube(shape, len(box), key))
+
+
+def log_uniform(
+    box: Box, shape: tuple[int, ...], *, key: PRNGKeyArray
+) -> Float[Array, "*shape d"]:
+    """Points uniform in scaled units: log-uniform on log axes, uniform on others."""
+    return box.unscale(_cube(shape, len(box), key))
+
+
+def spread(box: Box, n: int, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
+    """A Latin hypercube in scaled units: one of n points in each n-th of every axis.
+
+    >>> spread(Box(nu=(1e-3, 1e-1, "log")), 8, key=jr.key(0)).shape
+    (8, 1)
+    """
+    jitter_key, *keys = jr.split(key, 1 + len(box))
+    cells = jnp.stack([jr.permutation(k, n) for k in keys], axis=1)
+    unit = (cells + jr.uniform(jitter_key, (n, len(box)))) / n
+    return box.unscale(2 * unit - 1)
+
+
+def conditions(
+    problem: AbstractPDE,
+    n_initial: int = 50,
+    n_boundary: int = 50,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, "I d"], Float[Array, "B d"]]:
+    """Random points of the initial time and of the walls in space (paper A.5)."""
+    box = problem.domain
+    initial_key, boundary_key, side_key = jr.split(key, 3)
+    time = box.names.index("t")
+    initial = uniform(box, (n_initial,), key=initial_key)
+    initial = initial.at[:, time].set(box.low[time])
+
+    boundary = uniform(box, (n_boundary,), key=boundary_key)
+    space = [i for i in range(len(box)) if i != time]
+    walls = jnp.array([(i, side) for i in space for side in (0, 1)])
+    axis, side = walls[jr.randint(side_key, (n_boundary,), 0, len(walls))].T
+    ends = jnp.array([box.low, box.high], dtype=boundary.dtype)
+    boundary = boundary.at[jnp.arange(n_boundary), axis].set(ends[side, axis])
+    return initial, boundary
+
+
+def residual_adaptive(
+    size: Callable[[Float[Array, "c d"]], Float[Array, " c"]],
+    box: Box,
+    n: int,
+    *,
+    candidates: int = 4096,
+    key: PRNGKeyArray,
+) -> Float[Array, "n d"]:
+    """Collocation points drawn where the residual is large.
+
+    Of uniform candidates, each is drawn with probability proportional to
+    |r| / mean |r| + 1, without replacement: half of the points follow the residual and
+    half stay uniform. (Wu et al. 2023, CMAME 403, "RAD" with k = c = 1.)
+
+    Args:
+        size: the residual at candidates of shape (c, d).
+        box: the domain.
+        n: how many points to draw, at most `candidates`.
+        candidates: how many to choose from.
+        key: a JAX random key.
+
+    Raises:
+        ValueError: fewer candidates than points.
+    """
+    if n > candidates:
+        raise ValueError(f"n = {n}, expected at most candidates = {candidates}")
+    point_key, draw_key = jr.split(key)
+    points = uniform(box, (candidates,), key=point_key)
+    r = jnp.abs(size(points))
+    # The largest n of log p + Gumbel noise are a draw without replacement.
+    score = jnp.log(r / jnp.mean(r) + 1) + jr.gumbel(draw_key, r.shape, r.dtype)
+    return points[jax.lax.top_k(score, n)[1]]
+
+
+def _cube(shape: tuple[int, ...], d: int, key: PRNGKeyArray) -> Array:
+    return jr.uniform(key, (*shape, d), minval=-1, maxval=1)
