@@ -36,7 +36,7 @@ class HyperPINN(AbstractModel):
               and the networks of different λ start alike.
             - `"hyperfan"`: θ₀ = 0 and W carries all the variance.
             - `"plain"`: every layer of the hypernetwork is initialised by Glorot as
-              in an ordinary network; what it generates is far too small.
+              in an ordinary network; what it generates is too small.
         key: a JAX random key.
 
     Raises:

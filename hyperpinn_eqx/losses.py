@@ -28,7 +28,7 @@ class Loss(eqx.Module):
     @property
     def total(self) -> Float[Array, ""]:
         """The sum of all terms."""
-        return sum(self.terms.values(), start=jnp.zeros(()))
+        return jnp.sum(jnp.stack(list(self.terms.values())))
 
 
 def residuals(
@@ -115,7 +115,8 @@ def slope_weight(*names: str) -> Weight:
     """
 
     def weight(u: Jet) -> Array:
-        slope = sum((jnp.abs(getattr(u, name)) for name in names), jnp.zeros(()))
+        slopes = (jnp.abs(getattr(u, name)) for name in names)
+        slope = sum(slopes, start=jnp.zeros_like(u.value))
         return jax.lax.stop_gradient(1 / (1 + slope))
 
     return weight

@@ -53,7 +53,7 @@ def spread(box: Box, n: int, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
     (8, 1)
     """
     jitter_key, *keys = jr.split(key, 1 + len(box))
-    cells = jnp.stack([jr.permutation(k, n) for k in keys], axis=1)
+    cells = jnp.stack([jr.permutation(k, n) for k in keys], axis=1).astype(float)
     unit = (cells + jr.uniform(jitter_key, (n, len(box)))) / n
     return box.unscale(2 * unit - 1)
 

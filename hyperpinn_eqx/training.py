@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import PRNGKeyArray
-from tqdm.auto import tqdm
+from jaxtyping import Array, Int, PRNGKeyArray
+from tqdm import tqdm
 
 from .losses import Loss
 
@@ -122,8 +122,8 @@ def fit(
     ...     key=jr.key(0),
     ...     progress=False,
     ... )
-    >>> print(result.model.round(3))
-    3.0
+    >>> print(f"{result.model:.3f}")
+    3.000
     """
     for name, value in (("steps", steps), ("chunk", chunk)):
         if value < 1:
@@ -134,23 +134,28 @@ def fit(
         out = loss(eqx.combine(params, static), key)
         return out.total, {"total": out.total, **out.terms}
 
-    def step(carry: tuple, key: PRNGKeyArray) -> tuple[tuple, dict]:
+    def step(carry: tuple, i: Int[Array, ""]) -> tuple[tuple, dict]:
         params, state = carry
-        grads, terms = jax.grad(objective, has_aux=True)(params, key)
-        updates, state = optimiser.update(grads, state, params)
+        grads, terms = jax.grad(objective, has_aux=True)(params, jr.fold_in(key, i))
+        # Optax mixes types, which JAX's strict mode would forbid.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimiser.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), terms
 
     @jax.jit
-    def run(carry: tuple, keys: PRNGKeyArray) -> tuple[tuple, dict]:
-        carry, terms = jax.lax.scan(step, carry, keys)
-        return carry, jax.tree.map(jnp.mean, terms)
+    def run(carry: tuple, indices: Int[Array, " n"]) -> tuple[tuple, dict]:
+        carry, terms = jax.lax.scan(step, carry, indices)
+        # Weights that the last step ruins show in no loss of this chunk.
+        leaves = jax.tree.leaves(carry[0])
+        good = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+        terms = {k: jnp.where(good, jnp.mean(v), jnp.nan) for k, v in terms.items()}
+        return carry, terms
 
     history = History(steps, what, progress)
     carry = (params, optimiser.init(params))
     while history.done < steps:
         size = min(chunk, steps - history.done)
-        chunk_keys = jr.split(jr.fold_in(key, history.done), size)
-        new, terms = run(carry, chunk_keys)
+        new, terms = run(carry, jnp.arange(history.done, history.done + size))
         terms = {name: float(value) for name, value in terms.items()}
         history.add(eqx.combine(carry[0], static), size, terms)
         carry = new
