@@ -24,6 +24,7 @@ class ConcatPINN(AbstractModel):
         parameters: names, ranges and scaling of λ.
         key: a JAX random key.
 
+    >>> import jax.numpy as jnp
     >>> main = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
     >>> small = ConcatPINN(main, Box(nu=(1e-3, 1e-1, "log")), key=jr.key(0))
     >>> small.net.flatten().size + small.lam_weight.size

@@ -85,7 +85,10 @@ def load(
     """
     with open(path, "rb") as file:
         header = _header(path, file)
-        skeleton = eqx.filter_eval_shape(_build, header["model"])
+        try:
+            skeleton = eqx.filter_eval_shape(_build, header["model"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: no model has this header: {error}") from error
         if like is not None:
             _compare(path, like.config(), header["model"])
         try:
@@ -115,7 +118,7 @@ def _header(path: str | os.PathLike, file: IO[bytes]) -> dict[str, Any]:
     line = file.readline(1 << 20)
     try:
         header = json.loads(line)
-        known = header["format"] == _FORMAT
+        known = header["format"] == _FORMAT and isinstance(header["version"], int)
     except (ValueError, KeyError, TypeError):
         known = False
     if not known or not line.endswith(b"\n"):
@@ -125,6 +128,8 @@ def _header(path: str | os.PathLike, file: IO[bytes]) -> dict[str, Any]:
             f"{path}: format version {header['version']}, expected at most {_VERSION}; "
             "it was written by a newer hyperpinn_eqx"
         )
+    if not {"model", "card"} <= header.keys():
+        raise ValueError(f"{path}: not a hyperpinn_eqx checkpoint")
     return header
 
 

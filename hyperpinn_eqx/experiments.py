@@ -109,6 +109,14 @@ class Experiment:
     alpha: float = 1.0
 
 
+# What a card says about where each stage looks.
+SAMPLING = {
+    "Adam": "nu log-uniform, collocation points uniform, new at every step",
+    "Continuation": "nu log-equispaced, collocation points residual-adaptive",
+    "GaussNewton": "nu a Latin hypercube in log nu and both ends, collocation points "
+    "residual-adaptive, new with every batch",
+}
+
 _SMALL, _LARGE = (2, *6 * (8,), 1), (2, *10 * (32,), 1)
 EXPERIMENTS = {
     e.name: e
@@ -217,12 +225,14 @@ def train(
         "stages": [
             {
                 "stage": type(experiment.start).__name__,
+                "sampling": SAMPLING[type(experiment.start).__name__],
                 **dataclasses.asdict(experiment.start),
                 "seconds": round(middle - begun),
                 "mse": middle_error.mean,
             },
             {
                 "stage": "GaussNewton",
+                "sampling": SAMPLING["GaussNewton"],
                 **dataclasses.asdict(finish),
                 "seconds": round(result.seconds),
                 "mse": error.mean,

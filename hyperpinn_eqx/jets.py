@@ -16,8 +16,8 @@ class Jet(eqx.Module):
     `u.value` is u itself, `u.t` is ∂u/∂t, `u.xx` is ∂²u/∂x². Which derivatives there
     are is decided by whoever makes the jet: see `jets`.
 
-    >>> Jet(jnp.array(1.0), {"x": jnp.array(2.0)}).x
-    Array(2., dtype=float32)
+    >>> print(Jet(jnp.array(1.0), {"x": jnp.array(2.0)}).x)
+    2.0
     """
 
     value: Array

@@ -31,6 +31,7 @@ def load_pretrained(name: str) -> AbstractModel:
     Raises:
         ValueError: an unknown name; the message lists the known ones.
 
+    >>> import jax.numpy as jnp
     >>> model = load_pretrained("burgers-hyperpinn")
     >>> u = model(0.01)
     >>> print(u(jnp.array([0.5, 0.0])).round(2) + 0.0)
@@ -46,7 +47,7 @@ def load_card(name: str) -> dict[str, Any]:
     Raises:
         ValueError: an unknown name; the message lists the known ones.
 
-    >>> load_card("burgers-hyperpinn")["parameters"]["hypernetwork"]
+    >>> load_card("burgers-hyperpinn")["parameters"]["model"]
     9385
     """
     return json.loads(_known(name, ".json").read_text("utf-8"))

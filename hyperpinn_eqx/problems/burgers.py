@@ -19,7 +19,7 @@ class Burgers(AbstractPDE):
     x = 0, with a slope of about -1/(2ν).
 
     >>> print(Burgers().exact(0.5, -0.25, 0.01).round(6))
-    0.622741
+    0.838033
     """
 
     domain: ClassVar[Box] = Box(t=(0.0, 1.0), x=(-1.0, 1.0))
