@@ -1,0 +1,69 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hyperpinn_eqx as hpx
+
+
+def exact(kappa):
+    return lambda tx: -jnp.exp(-kappa * jnp.pi**2 * tx[0]) * jnp.sin(jnp.pi * tx[1])
+
+
+@pytest.mark.parametrize("kappa", [0.01, 0.3, 1.0])
+def test_the_exact_solution_of_a_users_equation_has_no_residual(
+    kappa, heat, x64, getkey
+):
+    points = hpx.uniform(heat.domain, (20,), key=getkey())
+    r = hpx.residuals(exact(kappa), heat, jnp.array([kappa]), points)
+    np.testing.assert_allclose(r, np.zeros(20), atol=1e-13)
+
+
+def test_a_wrong_solution_has_a_residual(heat, x64, getkey):
+    points = hpx.uniform(heat.domain, (20,), key=getkey())
+    r = hpx.residuals(exact(0.3), heat, jnp.array([0.4]), points)
+    assert jnp.max(jnp.abs(r)) > 1e-2
+
+
+def test_several_parameters_and_space_dimensions(x64, getkey):
+    class Advection(hpx.AbstractPDE):
+        domain = hpx.Box(t=(0, 1), x=(-1, 1), y=(-1, 1))
+        parameters = hpx.Box(a=(0, 1), b=(0, 1))
+        derivatives = ("t", "x", "y")
+
+        def residual(self, u, tx, lam):
+            return u.t + lam[0] * u.x + lam[1] * u.y
+
+        def initial(self, tx, lam):
+            return tx[1] * tx[2]
+
+        def boundary(self, tx, lam):
+            return (tx[1] - lam[0] * tx[0]) * (tx[2] - lam[1] * tx[0])
+
+    problem, lam = Advection(), jnp.array([0.3, 0.8])
+    points = hpx.uniform(problem.domain, (10,), key=getkey())
+    r = hpx.residuals(lambda p: problem.boundary(p, lam), problem, lam, points)
+    np.testing.assert_allclose(r, np.zeros(10), atol=1e-15)
+
+    main = hpx.MainNetSpec((3, 4, 1), problem.domain)
+    model = hpx.HyperPINN(main, problem.parameters, (3,), key=getkey())
+    batch = hpx.Batch(
+        hpx.uniform(problem.parameters, (2,), key=getkey()),
+        hpx.uniform(problem.domain, (2, 5), key=getkey()),
+        *hpx.conditions(problem, 4, 6, key=getkey()),
+    )
+    assert jnp.isfinite(hpx.pinn_loss(model, problem, batch).total)
+
+
+def test_an_unfinished_equation_cannot_be_made():
+    class Unfinished(hpx.AbstractPDE):
+        domain = hpx.Box(t=(0, 1), x=(-1, 1))
+        parameters = hpx.Box(kappa=(0.01, 1.0, "log"))
+        derivatives = ("t", "xx")
+
+    with pytest.raises(TypeError, match="abstract"):
+        Unfinished()
+
+
+def test_problems_are_static_under_jit(heat):
+    assert jax.tree.leaves(heat) == []

@@ -1,0 +1,167 @@
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperpinn_eqx import Box
+
+LINEAR = Box(t=(0, 1), x=(-3, 5))
+LOG = Box(nu=(1e-3, 1e-1, "log"))
+MIXED = Box(a=(2, 3), nu=(1e-3, 1e-1, "log"), fixed=(7, 7))
+
+
+@pytest.mark.parametrize("box", [LINEAR, LOG, MIXED], ids=repr)
+def test_scale_and_unscale_are_inverse(box, x64, getkey):
+    scaled = jax.random.uniform(getkey(), (50, len(box)), minval=-1, maxval=1)
+    moving = np.array(box.low) < np.array(box.high)
+    back = box.scale(box.unscale(scaled))
+    np.testing.assert_allclose(back, np.where(moving, scaled, 0), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("box", [LINEAR, LOG], ids=repr)
+def test_the_ends_are_minus_one_and_one(box):
+    ends = box.scale(jnp.array([box.low, box.high]))
+    np.testing.assert_allclose(ends, [[-1] * len(box), [1] * len(box)], atol=1e-6)
+
+
+def test_the_centre_of_a_log_axis_is_the_geometric_mean(x64):
+    np.testing.assert_allclose(LOG.unscale(jnp.array([0.0])), [1e-2], rtol=1e-15)
+
+
+def test_a_fixed_parameter_scales_to_zero():
+    box = Box(fixed=(7, 7))
+    assert box.scale(jnp.array([7.0])) == 0
+    assert box.unscale(jnp.array([0.5])) == 7
+
+
+def test_linear_drops_the_logarithm():
+    assert LOG.linear() == Box(nu=(1e-3, 1e-1))
+
+
+def test_repr_makes_the_box_again():
+    assert eval(repr(MIXED)) == MIXED
+
+
+def test_ranges_make_the_box_again():
+    assert Box(**MIXED.ranges()) == MIXED
+
+
+def test_equal_boxes_have_equal_hashes():
+    same = Box(nu=(0.001, 0.1, "log"))
+    assert same == LOG and hash(same) == hash(LOG)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [Box(x=(-3, 5), t=(0, 1)), Box(t=(0, 1), y=(-3, 5)), Box(t=(0, 1), x=(-3, 4)), 1],
+    ids=repr,
+)
+def test_boxes_differ_by_order_name_and_range(other):
+    assert other != LINEAR
+
+
+def test_the_logarithm_makes_a_difference():
+    assert LOG != LOG.linear()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1,
+        (1,),
+        (1, 2, "log", 4),
+        (2, 1),
+        (0, np.inf),
+        (np.nan, 1),
+        (0, 1, "log"),
+        (1, 2, "linear"),
+    ],
+    ids=repr,
+)
+def test_a_bad_range_is_named(value, unchecked):
+    with pytest.raises(ValueError, match="Box: nu = .*expected"):
+        Box(nu=value)
+
+
+def test_no_range_is_an_error():
+    with pytest.raises(ValueError, match="no ranges"):
+        Box()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0.01, np.float32(0.01), np.array(0.01), np.array([0.01]), jnp.array([0.01])],
+    ids=lambda value: f"{type(value).__name__}{np.shape(value)}",
+)
+def test_one_parameter_may_be_a_number_or_an_array(value):
+    result = LOG.parameter(value)
+    assert result.shape == (1,)
+    assert result == np.float32(0.01)
+
+
+def test_an_integer_parameter_becomes_a_float():
+    assert Box(n=(1, 5)).parameter(2).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("value", [(0.01, 0.02), [[0.01]], []], ids=repr)
+def test_a_wrong_shape_is_named(value):
+    value = jnp.array(value)
+    with pytest.raises(ValueError) as error:
+        LOG.parameter(value, argument="viscosity")
+    for part in ("viscosity", str(value.shape), "1 value(s): nu", "(1,)"):
+        assert part in str(error.value)
+
+
+def test_a_number_is_too_little_for_two_parameters():
+    with pytest.raises(ValueError, match=r"shape \(\), expected 2 .*a, b"):
+        Box(a=(0, 1), b=(0, 1)).parameter(0.5)
+
+
+def test_a_text_is_not_a_parameter(unchecked):
+    with pytest.raises(ValueError, match=r"lam = 'viscous', expected 1 value"):
+        LOG.parameter("viscous")
+
+
+@pytest.mark.parametrize("value", [0.0, -0.01, np.nan, np.inf])
+def test_a_parameter_that_cannot_be_is_an_error(value):
+    with pytest.raises(ValueError, match="lam: nu = .*expected a positive number"):
+        LOG.parameter(value)
+
+
+def test_a_range_with_zero_admits_negative_values_with_a_warning():
+    with pytest.warns(UserWarning, match="outside the trained range"):
+        assert Box(a=(0, 1)).parameter(-0.5) == -0.5
+
+
+@pytest.mark.parametrize("value", [9e-4, 0.11, 5.0])
+def test_outside_the_range_there_is_a_warning_that_names_it(value):
+    with pytest.warns(UserWarning, match=rf"nu = {value:g} .*\[0.001, 0.1\]"):
+        LOG.parameter(value)
+
+
+@pytest.mark.parametrize("value", [1e-3, 1e-1, np.float32(1e-3), np.float32(1e-1)])
+def test_the_ends_of_the_range_do_not_warn(value):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LOG.parameter(value)
+
+
+def test_a_traced_parameter_is_checked_for_shape_only():
+    assert jax.jit(LOG.parameter)(-1.0) == -1
+    with pytest.raises(ValueError, match="shape"):
+        jax.jit(LOG.parameter)(jnp.ones(2))
+
+
+def test_point_accepts_the_whole_box():
+    for point in ([0.0, -3.0], [1.0, 5.0], [0.5, 0.0]):
+        LINEAR.point(jnp.array(point))
+
+
+@pytest.mark.parametrize(
+    ("point", "name"), [([1.1, 0], "t"), ([0.5, -4], "x"), ([np.nan, 0], "t")]
+)
+def test_point_names_the_coordinate_outside(point, name):
+    with pytest.raises(ValueError, match=f"point: {name} = .*expected a value in"):
+        LINEAR.point(jnp.array(point))

@@ -1,0 +1,90 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx import PINNRows, distill, follow
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+@pytest.fixture
+def rows(heat, getkey):
+    initial, boundary = hpx.conditions(heat, 20, 20, key=getkey())
+    return PINNRows(heat, initial, boundary, n_points=100)
+
+
+@pytest.fixture
+def start(heat, getkey):
+    """A network of 33 weights, enough for one κ."""
+    return hpx.MainNetSpec((2, 8, 1), heat.domain).init(key=getkey())
+
+
+def loss_at(rows, lam, net, getkey):
+    """The loss of one network at one λ, at points of its own."""
+    batch = hpx.Batch(
+        lam[None],
+        hpx.uniform(rows.problem.domain, (1, 200), key=getkey()),
+        rows.initial,
+        rows.boundary,
+    )
+
+    class Only(hpx.AbstractModel):
+        net: hpx.MainNet
+        parameters: hpx.Box = eqx.field(static=True)
+
+        def generate(self, scaled):
+            return self.net
+
+        def config(self):
+            return {}
+
+    family = Only(net, rows.problem.parameters)
+    return eqx.filter_jit(hpx.pinn_loss)(family, rows.problem, batch).total
+
+
+def test_the_path_solves_the_problem_at_each_lambda(rows, start, getkey):
+    lams = jnp.array([[0.1], [0.05], [0.03]])
+    result = follow(start, rows, lams, first=20, steps=6, key=getkey(), progress=False)
+    assert result.model.shape == (3, start.spec.size)
+    assert result.history["total"].shape == (3,)
+    for lam, theta in zip(lams, result.model, strict=True):
+        found = loss_at(rows, lam, start.spec.unflatten(theta), getkey)
+        assert found < 0.05 * loss_at(rows, lam, start, getkey)
+
+
+def test_each_lambda_starts_from_its_neighbour(rows, start, getkey):
+    # One step from the start could not go that far.
+    lams = jnp.array([[0.1], [0.09]])
+    result = follow(start, rows, lams, first=15, steps=1, key=getkey(), progress=False)
+    first, second = result.model
+    way = jnp.linalg.norm(first - start.flatten())
+    assert jnp.linalg.norm(second - first) < 0.5 * way
+    found = loss_at(rows, lams[1], start.spec.unflatten(second), getkey)
+    assert found < 0.05 * loss_at(rows, lams[1], start, getkey)
+
+
+def test_distillation_brings_the_hypernetwork_onto_the_path(hyper, getkey):
+    lams = jnp.geomspace(1.0, 0.01, 5)[:, None]
+    path = jnp.sin(lams + jnp.linspace(0, 3, hyper.main.size)[None, :])
+
+    def distance(model):
+        return jnp.mean((jax.vmap(lambda lam: model(lam).flatten())(lams) - path) ** 2)
+
+    result = distill(
+        hyper, lams, path, steps=600, rate=1e-2, key=getkey(), progress=False
+    )
+    spread = jnp.mean((path - jnp.mean(path, axis=0, keepdims=True)) ** 2)
+    assert distance(result.model) < 0.05 * spread
+    np.testing.assert_array_less(0, result.history["weights"])
+
+
+def test_distillation_leaves_the_model_it_was_given(hyper, getkey):
+    before = hyper.theta0.copy()
+    path = jnp.ones((2, hyper.main.size))
+    distill(
+        hyper, jnp.array([[0.1], [0.2]]), path, steps=1, key=getkey(), progress=False
+    )
+    np.testing.assert_array_equal(hyper.theta0, before)

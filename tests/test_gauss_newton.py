@@ -1,0 +1,239 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx import PINNRows, TrainingStopped, gauss_newton
+from hyperpinn_eqx.continuation import SingleNet
+from hyperpinn_eqx.gauss_newton import compressed_rows, dense_jacobian, hyper_kernel
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+LAMS = np.array([[0.02], [0.2], [0.9]])
+
+
+def row(net, lam, item):
+    """Regression of a function of (t, x, λ) that a tiny network cannot hold."""
+    t, x = item["point"]
+    return item["scale"] * (net(item["point"]) - jnp.sin(3 * x * lam[0] + t))
+
+
+@pytest.fixture
+def items(request, getkey):
+    """K rows for each λ; more or fewer than the 25 weights of the main network."""
+    k = getattr(request, "param", 6)
+    return {
+        "point": jax.random.uniform(getkey(), (3, k, 2), minval=-1),
+        "scale": jax.random.uniform(getkey(), (3, k), minval=0.5),
+    }
+
+
+@pytest.fixture
+def single(heat, hyper, getkey):
+    """A family of one network, as continuation moves it along λ."""
+    return SingleNet(hyper.main.init(key=getkey()), heat.parameters)
+
+
+@pytest.fixture(params=["hyper", "concat", "single"])
+def any_model(request):
+    return request.getfixturevalue(request.param)
+
+
+@eqx.filter_jit
+def residuals(model, items):
+    def one(lam, items):
+        net = model(lam)
+        return jax.vmap(lambda item: row(net, lam, item))(items)
+
+    r = [
+        one(lam, jax.tree.map(lambda a, i=i: a[i], items)) for i, lam in enumerate(LAMS)
+    ]
+    return jnp.concatenate(r) / np.sqrt(len(LAMS))
+
+
+def jacobian(model, items):
+    """All rows by all parameters, as if there were no structure."""
+    flat, unravel = ravel_pytree(model)
+    return np.asarray(jax.jacrev(lambda p: residuals(unravel(p), items))(flat))
+
+
+def levenberg(model, items, damping):
+    """One damped step by the normal equations."""
+    flat, unravel = ravel_pytree(model)
+    J, r = jacobian(model, items), np.asarray(residuals(model, items))
+    step = np.linalg.solve(J.T @ J + damping * np.eye(J.shape[1]), -J.T @ r)
+    return unravel(flat + step)
+
+
+def draw(items):
+    return lambda model, key: (jnp.asarray(LAMS), items)
+
+
+@pytest.mark.parametrize("items", [6, 40], indirect=True)
+@pytest.mark.parametrize("damping", [1.0, 1e-2])
+def test_a_step_is_the_dense_levenberg_marquardt_step(
+    any_model, items, damping, getkey
+):
+    result = gauss_newton(
+        any_model,
+        row,
+        draw(items),
+        steps=1,
+        damping=damping,
+        key=getkey(),
+        progress=False,
+    )
+    taken = 3 * result.history["damping"][0]  # what it fell from after the success
+    expected, start = levenberg(any_model, items, taken), ravel_pytree(any_model)[0]
+    np.testing.assert_allclose(
+        ravel_pytree(result.model)[0] - start,
+        ravel_pytree(expected)[0] - start,
+        rtol=1e-7,
+        atol=1e-10,
+    )
+
+
+def test_few_rows_of_a_baseline_go_through_the_dual_system(concat, items, getkey):
+    # 3 λ with 6 rows make 18 rows, against 29 parameters.
+    result = gauss_newton(
+        concat,
+        row,
+        draw(items),
+        steps=1,
+        damping=0.1,
+        rank=6,
+        key=getkey(),
+        progress=False,
+    )
+    np.testing.assert_allclose(
+        ravel_pytree(result.model)[0],
+        ravel_pytree(levenberg(concat, items, 0.1))[0],
+        atol=1e-11,
+        rtol=0,
+    )
+
+
+def test_repeated_rows_do_no_harm(hyper, items, getkey):
+    # 60 rows of rank 6 at each λ: most singular values are zero.
+    items = jax.tree.map(lambda a: jnp.concatenate([a] * 10, axis=1), items)
+    result = gauss_newton(
+        hyper, row, draw(items), steps=1, damping=0.1, key=getkey(), progress=False
+    )
+    np.testing.assert_allclose(
+        ravel_pytree(result.model)[0],
+        ravel_pytree(levenberg(hyper, items, 0.1))[0],
+        atol=1e-9,
+        rtol=0,
+    )
+
+
+@pytest.mark.parametrize("items", [6, 40], indirect=True)
+def test_compressed_rows_keep_the_normal_equations(hyper, items):
+    lam, here = jnp.asarray(LAMS[1]), jax.tree.map(lambda a: a[1], items)
+    spec, theta = hyper.main, hyper(lam).flatten()
+
+    def r(theta):
+        net = spec.unflatten(theta)
+        return jax.vmap(lambda item: row(net, lam, item))(here)
+
+    A = jax.jacrev(r)(theta)
+    rows, values = eqx.filter_jit(compressed_rows)(row, 25, hyper, lam, here)
+    assert rows.shape == (min(25, len(A)), 25)
+    np.testing.assert_allclose(rows.T @ rows, A.T @ A, atol=1e-12, rtol=0)
+    np.testing.assert_allclose(rows.T @ values, A.T @ r(theta), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("items", [6, 40], indirect=True)
+def test_a_lower_rank_keeps_the_largest_directions(hyper, items):
+    lam, here = jnp.asarray(LAMS[1]), jax.tree.map(lambda a: a[1], items)
+    whole = compressed_rows(row, 25, hyper, lam, here)[0]
+    part = compressed_rows(row, 3, hyper, lam, here)[0]
+    np.testing.assert_allclose(
+        jnp.sort(jnp.linalg.svd(part)[1]),
+        jnp.sort(jnp.linalg.svd(whole)[1])[-3:],
+        rtol=1e-9,
+    )
+
+
+def test_the_kernel_of_a_hyperpinn_is_that_of_its_dense_jacobian(hyper, getkey):
+    rows = jax.random.normal(getkey(), (3, 4, 25))
+    flat, unravel = ravel_pytree(hyper)
+
+    def seen(p):
+        thetas = jnp.stack([unravel(p)(lam).flatten() for lam in jnp.asarray(LAMS)])
+        return jnp.einsum("mkp,mp->mk", rows, thetas).ravel()
+
+    J = jax.jit(jax.jacrev(seen))(flat)
+    lams = jnp.asarray(LAMS)
+    np.testing.assert_allclose(dense_jacobian(hyper, lams, rows), J, atol=1e-13)
+    kernel = hyper_kernel(hyper, lams, rows)
+    np.testing.assert_allclose(kernel, J @ J.T, rtol=1e-11, atol=1e-12)
+
+
+def test_the_hypernetwork_runs_once_for_all_rows_of_a_lambda(hyper, items, counting):
+    counted = counting(hyper)
+    here = jax.tree.map(lambda a: a[1], items)
+    compressed_rows(row, 25, counted, jnp.asarray(LAMS[1]), here)
+    jax.effects_barrier()
+    assert len(counted.calls) == 1
+
+
+@pytest.fixture
+def heat_rows(heat, getkey):
+    initial, boundary = hpx.conditions(heat, 8, 8, key=getkey())
+    return PINNRows(heat, initial, boundary, n_points=20)
+
+
+def test_it_solves_the_heat_equation(heat_rows, model, getkey):
+    result = gauss_newton(
+        model,
+        heat_rows,
+        lambda model, key: heat_rows.batch(model, key, 4),
+        steps=25,
+        redraw=25,
+        key=getkey(),
+        progress=False,
+    )
+    total = result.history["total"]
+    assert np.all(np.diff(total) <= 0)
+    assert total[-1] < 0.5 * total[0]
+    np.testing.assert_array_equal(result.history["step"], np.arange(1, 26))
+
+
+def test_a_new_batch_is_drawn_every_so_often(hyper, items, getkey):
+    drawn = []
+
+    def draw(model, key):
+        jax.debug.callback(lambda lam: drawn.append(1), model(0.1).flatten()[0])
+        return jnp.asarray(LAMS), items
+
+    gauss_newton(hyper, row, draw, steps=5, redraw=2, key=getkey(), progress=False)
+    jax.effects_barrier()
+    assert len(drawn) == 3
+
+
+def test_a_step_that_would_raise_the_loss_is_not_taken(hyper, items, getkey):
+    # At a minimum no step can help, whatever its damping.
+    perfect = {"point": items["point"], "scale": 0 * items["scale"]}
+    result = gauss_newton(
+        hyper, row, draw(perfect), steps=1, key=getkey(), progress=False
+    )
+    assert eqx.tree_equal(result.model, hyper)
+    assert result.history["damping"] > 1e-2
+
+
+def test_nan_stops_it_and_returns_the_model(hyper, items, getkey):
+    bad = {"point": items["point"], "scale": jnp.nan * items["scale"]}
+    with pytest.raises(TrainingStopped, match="'total' became nan") as caught:
+        gauss_newton(hyper, row, draw(bad), steps=3, key=getkey(), progress=False)
+    assert eqx.tree_equal(caught.value.result.model, hyper)
+
+
+def test_float32_weights_are_an_error(hyper, items, getkey):
+    with pytest.raises(ValueError, match="float32 weights, expected float64"):
+        gauss_newton(
+            hpx.cast(hyper, jnp.float32), row, draw(items), steps=1, key=getkey()
+        )

@@ -1,0 +1,171 @@
+import itertools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx import Box, Jet, MainNetSpec
+
+jets = eqx.filter_jit(
+    hpx.jets
+)  # compiles once, where eager mode compiles every product
+
+DOMAIN = Box(t=(0, 2), x=(-3, 1))
+SPECS = {
+    "one output": MainNetSpec((2, 6, 5, 1), DOMAIN),
+    "two outputs": MainNetSpec((2, 6, 5, 2), DOMAIN),
+    "scaled outputs": MainNetSpec((2, 6, 2), DOMAIN, Box(p=(0, 4), q=(-1, 7))),
+    "no hidden layer": MainNetSpec((2, 1), DOMAIN, Box(p=(0, 4))),
+}
+UP_TO_SECOND = ("t", "x", "tt", "tx", "xt", "xx")
+
+
+def nested(f, word):
+    """The derivative by reverse mode, one letter after another."""
+    for letter in word:
+        f = (lambda g, axis: lambda p: jax.jacrev(g)(p)[..., axis])(
+            f, "tx".index(letter)
+        )
+    return f
+
+
+@pytest.fixture(params=SPECS, ids=lambda name: name.replace(" ", "-"))
+def net(request, x64, getkey):
+    spec = SPECS[request.param]
+    return spec.unflatten(jax.random.normal(getkey(), (spec.size,)))
+
+
+@pytest.fixture
+def points(x64, getkey):
+    return DOMAIN.unscale(jax.random.uniform(getkey(), (7, 2), minval=-1))
+
+
+def test_the_fast_way_agrees_with_nested_reverse_mode(net, points):
+    u = jets(net, points, UP_TO_SECOND)
+    np.testing.assert_allclose(u.value, jax.vmap(net)(points), rtol=1e-13, atol=1e-13)
+    slow = jax.jit(jax.vmap(lambda p: {w: nested(net, w)(p) for w in UP_TO_SECOND}))
+    for word, expected in slow(points).items():
+        np.testing.assert_allclose(getattr(u, word), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_fast_way_agrees_with_the_generic_way(net, points):
+    fast = jets(net, points, UP_TO_SECOND)
+    generic = jets(lambda p: net(p), points, UP_TO_SECOND)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12),
+        fast,
+        generic,
+    )
+
+
+def test_derivatives_agree_with_finite_differences(net, points):
+    u, h = jets(net, points, ("t", "xx")), 1e-4
+    f = jax.vmap(net)
+    t, x = jnp.array([h, 0]), jnp.array([0, h])
+    slope = (f(points + t[None]) - f(points - t[None])) / (2 * h)
+    curve = (f(points + x[None]) - 2 * f(points) + f(points - x[None])) / h**2
+    np.testing.assert_allclose(u.t, slope, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(u.xx, curve, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("x",), ("xx",), ("tx",), ("xx", "t"), ("x", "x")], ids=str
+)
+def test_any_choice_of_words(words, x64, getkey):
+    net = SPECS["one output"].init(key=getkey())
+    points = jnp.array([[0.5, 0.0], [1.5, -2.0]])
+    everything, some = jets(net, points, UP_TO_SECOND), jets(net, points, words)
+    assert set(some.derivatives) == set(words)
+    np.testing.assert_allclose(some.value, everything.value, rtol=1e-14)
+    for word in words:
+        np.testing.assert_allclose(
+            getattr(some, word), getattr(everything, word), rtol=1e-13
+        )
+
+
+@pytest.mark.parametrize(
+    "word", ["".join(w) for n in (1, 2, 3) for w in itertools.product("tx", repeat=n)]
+)
+def test_polynomials_are_differentiated_exactly(word, x64):
+    # u = t³ x⁴, whose derivatives are known.
+    def falling(n, k):
+        return np.prod([n - i for i in range(k)], initial=1.0)
+
+    (t, x), a, b = (0.5, -2.0), word.count("t"), word.count("x")
+    expected = falling(3, a) * t ** (3 - a) * falling(4, b) * x ** (4 - b)
+    u = jets(lambda p: p[0] ** 3 * p[1] ** 4, jnp.array([[t, x]]), (word,))
+    np.testing.assert_allclose(getattr(u, word), [expected], rtol=1e-14)
+
+
+def test_a_network_has_third_derivatives_too(x64, getkey):
+    net = SPECS["one output"].init(key=getkey())
+    points = jnp.array([[0.5, 0.0], [1.5, -2.0]])
+    u = jets(net, points, ("t", "xxx"))
+    expected = jax.jit(jax.vmap(nested(net, "xxx")))(points)
+    np.testing.assert_allclose(u.xxx, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("where", ["inputs", "outputs"])
+def test_a_network_with_a_logarithmic_range(where, x64, getkey):
+    log = Box(s=(0.1, 10, "log"))
+    linear = Box(s=(0.1, 10))
+    spec = MainNetSpec(
+        (1, 4, 1), *((log, linear) if where == "inputs" else (linear, log))
+    )
+    net, points = spec.init(key=getkey()), jnp.array([[0.3], [4.0]])
+    u = jets(net, points, ("s",), ("s",))
+    expected = jax.vmap(jax.grad(net))(points)[:, 0]
+    np.testing.assert_allclose(u.s, expected, rtol=1e-13)
+
+
+def test_other_coordinates_than_t_and_x(x64):
+    u = jets(lambda p: p[0] * p[1] * p[2], jnp.array([[2.0, 3, 5]]), ("xz",), "xyz")
+    np.testing.assert_allclose(u.xz, [3])
+
+
+def test_a_constant_has_derivatives_of_zero():
+    u = jets(lambda p: jnp.ones(()), jnp.zeros((3, 2)), ("t", "xx"))
+    np.testing.assert_array_equal(u.xx, np.zeros(3))
+
+
+def test_jets_can_be_jitted_and_differentiated(x64, getkey):
+    net = SPECS["one output"].init(key=getkey())
+    points = jnp.array([[0.5, 0.0], [1.5, -2.0]])
+
+    @jax.jit
+    def energy(net):
+        return jnp.sum(jets(net, points).xx ** 2)
+
+    @jax.jit
+    def slow_energy(net):
+        return jnp.sum(jax.vmap(nested(net, "xx"))(points) ** 2)
+
+    fast, slow = jax.grad(energy)(net), jax.grad(slow_energy)(net)
+    np.testing.assert_allclose(fast.flatten(), slow.flatten(), rtol=1e-11, atol=1e-12)
+
+
+def test_jets_come_in_the_networks_precision(getkey):
+    u = jets(SPECS["scaled outputs"].init(key=getkey()), jnp.zeros((3, 2)))
+    assert {leaf.dtype for leaf in jax.tree.leaves(u)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("word", ["y", "xy", "", "u_x"])
+def test_an_unknown_word_is_an_error(word):
+    with pytest.raises(ValueError, match=f"derivatives: '{word}', expected letters"):
+        jets(jnp.sum, jnp.zeros((3, 2)), ("t", word))
+
+
+def test_points_must_fit_the_coordinates(unchecked):
+    for shape in ((2,), (4, 3), (4, 1)):
+        with pytest.raises(ValueError, match="points has shape .*expected") as error:
+            jets(jnp.sum, jnp.zeros(shape))
+        assert str(shape) in str(error.value)
+
+
+def test_a_jet_says_what_it_lacks():
+    u = Jet(jnp.zeros(3), {"t": jnp.zeros(3), "x": jnp.zeros(3)})
+    with pytest.raises(AttributeError, match=r"no 'xx', only value, t, x"):
+        _ = u.xx

@@ -1,0 +1,91 @@
+import functools
+import json
+import subprocess
+import sys
+
+import jax
+import pytest
+
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx import experiments, tables
+from hyperpinn_eqx.__main__ import main
+from hyperpinn_eqx.experiments import Adam, Experiment, GaussNewton
+
+
+@pytest.fixture(autouse=True)
+def mode():
+    """The command line turns float64 on for good; here it is turned off again."""
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    coarse = functools.partial(hpx.family_error, n_lam=8, n_t=4, n_x=5)
+    monkeypatch.setattr(tables, "family_error", coarse)
+    monkeypatch.setattr(experiments, "family_error", coarse)
+    experiment = Experiment(
+        "tiny",
+        (2, 3, 1),
+        None,
+        1.0,
+        Adam(3, n_lam=2, n_points=4),
+        GaussNewton(1, n_lam=3, n_points=8),
+    )
+    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", experiment)
+
+
+def test_evaluate_prints_the_table(capsys):
+    assert main(["evaluate", "burgers-hyperpinn"]) == 0
+    out, err = capsys.readouterr()
+    assert "| burgers-hyperpinn | 9385 | 393 | 1.9e-05 |" in out
+    assert err == ""
+
+
+def test_evaluate_without_a_name_evaluates_every_shipped_model(capsys):
+    assert main(["evaluate"]) == 0
+    out = capsys.readouterr().out
+    for name in hpx.pretrained_names():
+        assert f"| {name} |" in out
+
+
+def test_train_writes_a_model_that_can_be_evaluated(capsys, tmp_path):
+    assert main(["train", "tiny", "--seed", "5", "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "tiny: mean squared error" in out and str(tmp_path) in out
+    assert json.loads((tmp_path / "tiny.json").read_text("utf-8"))["seed"] == 5
+    assert main(["evaluate", str(tmp_path / "tiny.eqx")]) == 0
+    assert "tiny.eqx | 16 | 13 | - |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["evaluate", "nobody"], "name = 'nobody', expected one of burgers-hyperpinn"),
+        (["train", "nobody"], "name = 'nobody', expected one of burgers-hyperpinn"),
+        (["evaluate", "nowhere/nothing.eqx"], "nowhere/nothing.eqx"),
+    ],
+)
+def test_a_wrong_name_is_an_error_without_a_traceback(arguments, said, capsys):
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ") and said in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["train"], ["evaluate", "--fast"]])
+def test_a_wrong_command_prints_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: python -m hyperpinn_eqx" in capsys.readouterr().err
+
+
+def test_it_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "hyperpinn_eqx", "evaluate", "nobody"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "name = 'nobody'" in done.stderr

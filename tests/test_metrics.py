@@ -1,0 +1,72 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx import Burgers, FamilyError, family_error
+
+
+@pytest.fixture
+def family(getkey):
+    """An untrained family for Burgers' equation."""
+    problem = Burgers()
+    main = hpx.MainNetSpec((2, 3, 1), problem.domain)
+    return hpx.HyperPINN(main, problem.parameters, (3,), key=getkey())
+
+
+@pytest.fixture
+def zero(family):
+    """A family of networks that are zero everywhere."""
+    return jax.tree.map(jnp.zeros_like, family)
+
+
+def test_it_is_a_loop_over_the_grid(family):
+    found = family_error(family, Burgers(), n_lam=3, n_t=4, n_x=5)
+    lams = np.linspace(0.001, 0.1, 3)
+    np.testing.assert_array_equal(found.lam, lams)
+    with jax.enable_x64(True):
+        wide = hpx.cast(family, jnp.float64)
+        for i, nu in enumerate(lams):
+            net = eqx.filter_jit(wide(nu))
+            t, x = np.meshgrid(np.linspace(0, 1, 4), np.linspace(-1, 1, 5))
+            u = Burgers().exact(t, x, nu)
+            points = np.stack([t, x], axis=-1).reshape(-1, 2)
+            e = np.array([net(jnp.asarray(p)) for p in points]) - u.ravel()
+            np.testing.assert_allclose(found.mse[i], np.mean(e**2), rtol=1e-12)
+            relative = np.sqrt(np.sum(e**2) / np.sum(u**2))
+            np.testing.assert_allclose(found.relative_l2[i], relative, rtol=1e-12)
+
+
+def test_the_relative_error_of_zero_is_one(zero):
+    error = family_error(zero, Burgers(), n_lam=2, n_t=3, n_x=4)
+    np.testing.assert_allclose(error.relative_l2, 1, rtol=1e-14)
+
+
+def test_a_model_that_is_right_has_no_error(zero):
+    # An equation that zero solves, with Burgers' domain.
+    class Calm(Burgers):
+        def exact(self, t, x, nu):
+            return 1e-30 + np.zeros(np.broadcast_shapes(np.shape(t), np.shape(x)))
+
+    assert family_error(zero, Calm(), n_lam=2, n_t=3, n_x=4).mean < 1e-50
+
+
+def test_the_mean_is_over_the_family():
+    error = FamilyError(np.array([0.1, 0.2]), np.array([1.0, 3.0]), np.ones(2))
+    assert error.mean == 2
+
+
+def test_it_measures_in_float64_and_leaves_the_mode_alone(family, x64):
+    inside = family_error(family, Burgers(), n_lam=2, n_t=3, n_x=4)
+    with jax.enable_x64(False):
+        outside = family_error(family, Burgers(), n_lam=2, n_t=3, n_x=4)
+        assert jnp.zeros(()).dtype == jnp.float32
+    np.testing.assert_allclose(inside.mse, outside.mse, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["n_lam", "n_t", "n_x"])
+def test_an_axis_of_one_point_is_an_error(name, family):
+    with pytest.raises(ValueError, match=f"{name} = 1, expected at least 2"):
+        family_error(family, Burgers(), **{name: 1})

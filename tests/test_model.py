@@ -1,0 +1,142 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperpinn_eqx import (
+    Box,
+    Burgers,
+    ConcatPINN,
+    HyperPINN,
+    MainNet,
+    MainNetSpec,
+    cast,
+    count_parameters,
+)
+
+POINT = jnp.array([0.5, 0.25], dtype=jnp.float32)
+LORENZ = Box(sigma=(8, 12), beta=(2, 3), rho=(26, 30))
+STATE = Box(x=(-20, 20), y=(-25, 25), z=(0, 50))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count"), [((2, *6 * (8,), 1), 401), ((2, *10 * (32,), 1), 9665)]
+)
+def test_the_papers_burgers_baselines_have_its_counts(sizes, count, getkey):
+    problem = Burgers()
+    model = ConcatPINN(
+        MainNetSpec(sizes, problem.domain), problem.parameters, key=getkey()
+    )
+    assert count_parameters(model) == count
+
+
+def test_the_papers_burgers_hyperpinn_has_its_counts(getkey):
+    problem = Burgers()
+    main = MainNetSpec((2, *6 * (8,), 1), problem.domain)
+    model = HyperPINN(main, problem.parameters, (32, 32, 32, 16), key=getkey())
+    assert count_parameters(model) == 9385
+    assert count_parameters(model(0.01)) == 393
+
+
+def test_a_vector_field_of_three_parameters_has_the_lorenz_counts(getkey):
+    main = MainNetSpec((3, 16, 3), STATE, Box(dx=(-9, 9), dy=(-9, 9), dz=(-9, 9)))
+    model = HyperPINN(main, LORENZ, (16, 8), key=getkey())
+    field = model(jnp.array([10, 8 / 3, 28]))
+    assert count_parameters(model) == 1235
+    assert count_parameters(field) == 115
+    assert field(jnp.ones(3)).shape == (3,)
+
+
+def test_only_trainable_numbers_are_counted():
+    tree = (jnp.zeros(3), jnp.arange(5), jnp.array(True), np.zeros(2), 1.0, "text")
+    assert count_parameters(tree) == 5
+
+
+def test_cast_changes_the_weights_alone(model, x64):
+    wide = cast(model, jnp.float64)
+    assert {leaf.dtype for leaf in jax.tree.leaves(wide)} == {jnp.dtype("float64")}
+    assert wide.parameters == model.parameters
+    back = cast(wide, jnp.float32)
+    assert eqx.tree_equal(back, model)
+
+
+def test_cast_leaves_integers_alone():
+    assert cast((jnp.arange(3), "text"), jnp.float16)[0].dtype == jnp.int32
+
+
+@pytest.mark.parametrize(
+    "lam",
+    [
+        0.1,
+        np.float32(0.1),
+        np.array(0.1),
+        np.array([0.1]),
+        jnp.array(0.1),
+        jnp.array([0.1]),
+    ],
+    ids=lambda lam: f"{type(lam).__name__}{np.shape(lam)}",
+)
+def test_lambda_may_be_a_number_or_an_array(lam, model):
+    net = model(lam)
+    assert isinstance(net, MainNet)
+    assert net(POINT) == model(jnp.array([0.1]))(POINT)
+
+
+def test_lambda_may_be_an_integer(model):
+    assert model(1)(POINT) == model(1.0)(POINT)
+
+
+@pytest.mark.parametrize("lam", [-0.1, 0, np.nan, np.inf])
+def test_an_impossible_lambda_is_an_error(lam, model):
+    with pytest.raises(ValueError, match="lam: kappa = .*expected a positive number"):
+        model(lam)
+
+
+def test_a_wrong_shape_of_lambda_is_an_error(model):
+    with pytest.raises(ValueError, match=r"lam has shape \(2,\), expected 1"):
+        model(jnp.array([0.1, 0.2]))
+
+
+def test_a_lambda_outside_the_range_warns_and_extrapolates(model):
+    with pytest.warns(UserWarning, match=r"kappa = 2 .*\[0.01, 1\]"):
+        net = model(2.0)
+    assert jnp.isfinite(net(POINT))
+
+
+def test_lambda_matters(model):
+    assert model(0.02)(POINT) != model(0.9)(POINT)
+
+
+def test_vmap_over_lambda_is_a_loop(model):
+    lams = jnp.array([[0.02], [0.1], [0.9]])
+    together = eqx.filter_vmap(model)(lams)
+    for i, lam in enumerate(lams):
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], together)
+        np.testing.assert_allclose(one.flatten(), model(lam).flatten(), atol=1e-6)
+
+
+def test_a_model_can_be_jitted(model):
+    expected = model(0.1)(POINT)
+    np.testing.assert_allclose(eqx.filter_jit(model)(0.1)(POINT), expected, rtol=1e-5)
+    jitted = jax.jit(lambda lam: model(lam))
+    np.testing.assert_allclose(jitted(0.1)(POINT), expected, rtol=1e-5)
+
+
+def test_a_model_can_be_differentiated_by_lambda(x64, model):
+    def value(lam):
+        return model(lam)(jnp.array([0.5, 0.25]))
+
+    secant = (value(0.1 + 1e-6) - value(0.1 - 1e-6)) / 2e-6
+    np.testing.assert_allclose(jax.grad(value)(0.1), secant, rtol=1e-6)
+
+
+def test_every_parameter_is_trained(model):
+    grads = jax.grad(lambda model: model(0.05)(POINT))(model)
+    assert count_parameters(grads) == count_parameters(model)
+    for leaf in jax.tree.leaves(grads):
+        assert jnp.any(leaf != 0)
+
+
+def test_weights_keep_their_precision_in_x64_mode(model, x64):
+    assert model(0.1).flatten().dtype == jnp.float32

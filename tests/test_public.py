@@ -1,0 +1,46 @@
+import inspect
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import hyperpinn_eqx as hpx
+
+NAMES = [
+    name
+    for name, value in vars(hpx).items()
+    if not name.startswith("_") and not inspect.ismodule(value)
+]
+
+
+def test_there_is_a_public_interface():
+    assert {"HyperPINN", "Burgers", "load_pretrained", "jets"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_public_name_is_documented(name):
+    doc = inspect.getdoc(getattr(hpx, name))
+    # A dataclass makes up a docstring from its fields.
+    assert doc and not doc.startswith(f"{name}(")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_public_method_is_documented(name):
+    for attribute, value in vars(getattr(hpx, name)).items():
+        if not attribute.startswith("_") and callable(value):
+            assert inspect.getdoc(getattr(getattr(hpx, name), attribute)), attribute
+
+
+def test_importing_the_package_makes_no_array_and_no_noise():
+    # So that float64, or a device, can still be chosen after the import.
+    code = (
+        "import hyperpinn_eqx; from jax._src import xla_bridge;"
+        "assert not xla_bridge.backends_are_initialized()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_package_is_typed():
+    assert (pathlib.Path(hpx.__file__).parent / "py.typed").exists()

@@ -1,0 +1,159 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperpinn_eqx import (
+    AbstractPDE,
+    Box,
+    conditions,
+    log_uniform,
+    residual_adaptive,
+    spread,
+    uniform,
+)
+
+BOX = Box(t=(0, 2), x=(-3, 1))
+NU = Box(nu=(1e-3, 1e-1, "log"))
+
+
+def distance_from_uniform(sample):
+    """Kolmogorov's: how far the sample on [0, 1] is from the uniform distribution."""
+    return np.max(np.abs(np.sort(sample) - np.linspace(0, 1, len(sample))))
+
+
+@pytest.mark.parametrize("sampler", [uniform, log_uniform])
+@pytest.mark.parametrize("shape", [(), (5,), (3, 4)], ids=str)
+def test_samples_have_the_shape_and_lie_in_the_box(sampler, shape, getkey):
+    box = Box(t=(0, 2), nu=(1e-3, 1e-1, "log"))
+    points = sampler(box, shape, key=getkey())
+    assert points.shape == (*shape, 2)
+    for i in range(2):
+        assert jnp.all(points[..., i] >= box.low[i] * (1 - 1e-6))
+        assert jnp.all(points[..., i] <= box.high[i] * (1 + 1e-6))
+
+
+def test_uniform_is_uniform_in_physical_units_even_on_log_axes(getkey):
+    nu = uniform(NU, (4000,), key=getkey())[:, 0]
+    assert distance_from_uniform((nu - 1e-3) / (1e-1 - 1e-3)) < 0.03
+
+
+def test_log_uniform_is_uniform_in_the_logarithm(getkey):
+    nu = log_uniform(NU, (4000,), key=getkey())[:, 0]
+    assert distance_from_uniform((jnp.log10(nu) + 3) / 2) < 0.03
+
+
+def test_axes_are_independent(getkey):
+    points = uniform(BOX, (4000,), key=getkey())
+    assert abs(np.corrcoef(np.asarray(points).T)[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("n", [1, 2, 8, 33])
+def test_spread_puts_one_point_into_each_nth_of_every_axis(n, getkey):
+    box = Box(nu=(1e-3, 1e-1, "log"), a=(0, 5))
+    scaled = np.asarray(box.scale(spread(box, n, key=getkey())))
+    cells = np.floor((scaled + 1) / 2 * n * (1 - 1e-5)).astype(int)
+    np.testing.assert_array_equal(np.sort(cells, axis=0).T, [range(n), range(n)])
+
+
+def test_spread_pairs_the_axes_at_random(getkey):
+    points = spread(Box(a=(0, 1), b=(0, 1)), 500, key=getkey())
+    assert abs(np.corrcoef(np.asarray(points).T)[0, 1]) < 0.15
+
+
+@pytest.fixture
+def plate(heat):
+    class Plate(AbstractPDE):
+        domain = Box(x=(-1, 1), y=(2, 3), t=(0.5, 2))
+        parameters = heat.parameters
+        derivatives = ("t",)
+
+        def residual(self, u, tx, lam):
+            return u.t
+
+        def initial(self, tx, lam):
+            return tx[0]
+
+        def boundary(self, tx, lam):
+            return tx[0]
+
+    return Plate()
+
+
+def test_initial_points_lie_at_the_first_time(plate, getkey):
+    initial, _ = conditions(plate, 30, 1, key=getkey())
+    assert initial.shape == (30, 3)
+    assert jnp.all(initial[:, 2] == 0.5)
+    assert jnp.ptp(initial[:, 0]) > 1 and jnp.ptp(initial[:, 1]) > 0.5
+
+
+def test_boundary_points_lie_on_every_wall_at_any_time(plate, getkey):
+    _, boundary = conditions(plate, 1, 200, key=getkey())
+    on = boundary[:, [0, 0, 1, 1]] == jnp.array([[-1.0, 1.0, 2.0, 3.0]])
+    assert jnp.all(jnp.any(on, axis=1))
+    assert jnp.all(jnp.sum(on, axis=0) > 20)
+    assert jnp.min(boundary[:, 2]) < 0.7 and jnp.max(boundary[:, 2]) > 1.8
+
+
+def test_conditions_are_fifty_and_fifty_as_in_the_paper(heat, getkey):
+    initial, boundary = conditions(heat, key=getkey())
+    assert initial.shape == boundary.shape == (50, 2)
+
+
+def test_adaptive_points_follow_the_residual(getkey):
+    # |r| is 9 on one tenth of the box and 0 elsewhere, so that the probability there
+    # is proportional to 9 / 0.9 + 1 = 11 against 1, and its share is 11 / 20.
+    points = residual_adaptive(
+        lambda p: jnp.where(p[:, 0] < 0.2, -9.0, 0.0), BOX, 400, key=getkey()
+    )
+    share = jnp.mean(points[:, 0] < 0.2)
+    # A little less, for without replacement there are too few of them.
+    assert 0.4 < share < 0.6
+
+
+def test_adaptive_points_are_all_different(getkey):
+    points = residual_adaptive(
+        lambda p: jnp.exp(9 * p[:, 1]), BOX, 64, candidates=100, key=getkey()
+    )
+    assert points.shape == (64, 2)
+    assert len(np.unique(points, axis=0)) == 64
+
+
+def test_all_candidates_may_be_drawn(getkey):
+    points = residual_adaptive(lambda p: p[:, 0], BOX, 16, candidates=16, key=getkey())
+    assert points.shape == (16, 2)
+
+
+def test_more_points_than_candidates_is_an_error(getkey):
+    with pytest.raises(ValueError, match="n = 17, expected at most candidates = 16"):
+        residual_adaptive(lambda p: p[:, 0], BOX, 17, candidates=16, key=getkey())
+
+
+def test_adaptive_points_of_an_exact_solution_are_uniform(getkey):
+    points = residual_adaptive(lambda p: 0 * p[:, 0], BOX, 2000, key=getkey())
+    assert distance_from_uniform(points[:, 0] / 2) < 0.05
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        lambda key: uniform(BOX, (5,), key=key),
+        lambda key: log_uniform(BOX, (5,), key=key),
+        lambda key: spread(BOX, 5, key=key),
+        lambda key: residual_adaptive(
+            lambda p: p[:, 0], BOX, 5, candidates=16, key=key
+        ),
+    ],
+    ids=["uniform", "log_uniform", "spread", "residual_adaptive"],
+)
+def test_the_key_decides_everything(sampler):
+    first, again, other = (sampler(jax.random.key(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert jnp.all(jnp.any(first != other, axis=1))
+
+
+def test_samples_come_in_the_default_precision(x64, heat, getkey):
+    assert uniform(BOX, (2,), key=getkey()).dtype == jnp.float64
+    assert spread(BOX, 2, key=getkey()).dtype == jnp.float64
+    for points in conditions(heat, 2, 2, key=getkey()):
+        assert points.dtype == jnp.float64

@@ -1,0 +1,72 @@
+import functools
+
+import numpy as np
+import pytest
+
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx import FamilyError, tables
+from hyperpinn_eqx.tables import Row, burgers_tables, error_per_nu, evaluate, table_1
+
+
+@pytest.fixture
+def coarse(monkeypatch):
+    """Errors on a coarse grid of eight viscosities."""
+    coarse = functools.partial(hpx.family_error, n_lam=8, n_t=4, n_x=5)
+    monkeypatch.setattr(tables, "family_error", coarse)
+
+
+@pytest.fixture
+def rows(hyper, concat):
+    lam = np.array([0.01, 0.5, 1.0])
+    return [
+        Row("burgers-small-pinn", concat, FamilyError(lam, lam * 2e-4, lam)),
+        Row("mine.eqx", hyper, FamilyError(lam, lam * 4e-7, lam)),
+    ]
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_table_1_has_the_paper_beside_ours(rows):
+    head, rule, small, mine = map(cells, table_1(rows).splitlines())
+    assert len(head) == len(rule) == 5
+    assert small == ["burgers-small-pinn", "29", "25", "3.0e-04", "1.0e-04"]
+    assert mine == ["mine.eqx", "123", "25", "-", "2.0e-07"]
+
+
+def test_error_per_nu_takes_every_so_manyth(rows):
+    head, _, *lines = map(cells, error_per_nu(rows, every=2).splitlines())
+    assert head == ["ν", "burgers-small-pinn", "mine.eqx"]
+    assert lines == [["0.0100", "2.0e-06", "4.0e-09"], ["1.0000", "2.0e-04", "4.0e-07"]]
+
+
+def test_every_shipped_model_is_evaluated_in_the_papers_order(coarse):
+    assert [row.name for row in evaluate()] == [
+        "burgers-hyperpinn",
+        "burgers-small-pinn",
+        "burgers-large-pinn",
+    ]
+
+
+def test_a_file_can_be_evaluated_by_its_path(coarse, tmp_path, getkey):
+    problem = hpx.Burgers()
+    main = hpx.MainNetSpec((2, 3, 1), problem.domain)
+    model = hpx.ConcatPINN(main, problem.parameters, key=getkey())
+    path = str(tmp_path / "mine.eqx")
+    hpx.save(path, model)
+    (row,) = evaluate([path])
+    expected = hpx.family_error(model, problem, n_lam=8, n_t=4, n_x=5)
+    np.testing.assert_array_equal(row.error.mse, expected.mse)
+
+
+def test_both_tables_are_printed(coarse):
+    text = burgers_tables(["burgers-hyperpinn"])
+    assert "| burgers-hyperpinn | 9385 | 393 | 1.9e-05 |" in text
+    assert "| 0.0010 |" in text and "| 0.1000 |" in text
+
+
+@pytest.mark.parametrize("name", ["nobody", "../burgers-hyperpinn"])
+def test_an_unknown_name_is_an_error(name):
+    with pytest.raises(ValueError, match="expected one of"):
+        evaluate([name])
