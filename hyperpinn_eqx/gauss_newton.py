@@ -57,7 +57,8 @@ def gauss_newton(
         model: a HyperPINN or a baseline, with float64 weights.
         row: one residual, already multiplied by its weight.
         draw: from a model and a key to M values of λ, shape (M, p), and a PyTree of
-            items whose arrays start with shape (M, K): K rows for each λ.
+            items whose arrays start with shape (M, K): K rows for each λ. It is called
+            as it is: compile it yourself.
         steps: how many steps to try.
         key: a JAX random key.
         redraw: steps on one batch before the next is drawn.
@@ -79,7 +80,6 @@ def gauss_newton(
             f"model has {dtype_of(model)} weights, expected float64: Gauss-Newton "
             "squares condition numbers; set jax_enable_x64 before making the model"
         )
-    draw = eqx.filter_jit(draw)
     history = History(steps, what, progress)
     for i in range(steps):
         if i % redraw == 0:

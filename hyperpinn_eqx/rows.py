@@ -61,6 +61,7 @@ class PINNRows(eqx.Module):
             r = self.weight(u) * r
         return item.scale * jnp.where(item.is_data, u.value - item.target, r)
 
+    @eqx.filter_jit
     def draw(
         self, model: AbstractModel, lams: Float[Array, "M p"], key: PRNGKeyArray
     ) -> Item:
@@ -91,6 +92,7 @@ class PINNRows(eqx.Module):
 
         return jax.lax.map(one, (lams, jr.split(key, len(lams))))
 
+    @eqx.filter_jit
     def batch(
         self, model: AbstractModel, key: PRNGKeyArray, n_lam: int
     ) -> tuple[Float[Array, "M p"], Item]:
