@@ -5,6 +5,7 @@ any other fixture.
 """
 
 import itertools
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -17,7 +18,8 @@ import hyperpinn_eqx as hpx
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# Tests compile much and compute little.
+# Tests compile much and compute little. For the same reason they jit what they test:
+# eager mode would compile every single operation.
 jax.config.update("jax_disable_most_optimizations", True)
 
 
@@ -67,16 +69,16 @@ def heat():
 
 @pytest.fixture
 def hyper(heat, getkey):
-    """A tiny HyperPINN for the heat equation: 26 weights in the main network."""
+    """A tiny HyperPINN for the heat equation: 25 weights in the main network."""
     main = hpx.MainNetSpec((2, 4, 2, 1), heat.domain)
-    return hpx.HyperPINN(main, heat.parameters, (4, 3), key=getkey())
+    return eqx.filter_jit(hpx.HyperPINN)(main, heat.parameters, (4, 3), key=getkey())
 
 
 @pytest.fixture
 def concat(heat, getkey):
     """A tiny baseline for the heat equation."""
     main = hpx.MainNetSpec((2, 4, 2, 1), heat.domain)
-    return hpx.ConcatPINN(main, heat.parameters, key=getkey())
+    return eqx.filter_jit(hpx.ConcatPINN)(main, heat.parameters, key=getkey())
 
 
 @pytest.fixture(params=["hyper", "concat"])
@@ -90,13 +92,10 @@ class Counting(hpx.AbstractModel):
 
     inner: hpx.AbstractModel
     parameters: hpx.Box = eqx.field(static=True)
-    calls: list = eqx.field(static=True)
-
-    def __init__(self, inner):
-        self.inner, self.parameters, self.calls = inner, inner.parameters, []
+    record: Callable = eqx.field(static=True)
 
     def generate(self, scaled):
-        jax.debug.callback(lambda lam: self.calls.append(float(lam[0])), scaled)
+        jax.debug.callback(lambda lam: self.record(float(lam[0])), scaled)
         return self.inner.generate(scaled)
 
     def config(self):
@@ -105,4 +104,10 @@ class Counting(hpx.AbstractModel):
 
 @pytest.fixture
 def counting():
-    return Counting
+    """Wraps a model so that it fills a list with the scaled λ at which it ran."""
+
+    def count(model):
+        calls = []
+        return Counting(model, model.parameters, calls.append), calls
+
+    return count

@@ -1,3 +1,4 @@
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ LAM = Box(a=(2, 4), nu=(1e-3, 1e-1, "log"))
 
 def test_folding_lambda_into_the_bias_is_concatenating_it(x64, getkey):
     spec = MainNetSpec((2, 5, 4, 1), DOMAIN)
-    model = ConcatPINN(spec, LAM, key=getkey())
+    model = eqx.filter_jit(ConcatPINN)(spec, LAM, key=getkey())
     # A network of four inputs, with both scalings written by hand.
     first = np.concatenate([model.net.weights[0], model.lam_weight], axis=1)
     weights = [first, *map(np.asarray, model.net.weights[1:])]
@@ -25,14 +26,14 @@ def test_folding_lambda_into_the_bias_is_concatenating_it(x64, getkey):
 
 def test_the_called_network_is_as_small_as_one_without_lambda(getkey):
     spec = MainNetSpec((2, 5, 4, 1), DOMAIN)
-    net = ConcatPINN(spec, LAM, key=getkey())(jnp.array([3, 0.01]))
+    net = eqx.filter_jit(ConcatPINN)(spec, LAM, key=getkey())(jnp.array([3, 0.01]))
     assert net.spec == spec
     assert net.flatten().size == spec.size
 
 
 def test_the_first_layer_is_glorot_over_points_and_lambda(getkey):
     spec = MainNetSpec((2, 400, 1), DOMAIN)
-    model = ConcatPINN(spec, LAM, key=getkey())
+    model = eqx.filter_jit(ConcatPINN)(spec, LAM, key=getkey())
     first = jnp.concatenate([model.net.weights[0], model.lam_weight], axis=1)
     np.testing.assert_allclose(jnp.var(first, axis=0), 2 / 404, rtol=0.3)
     assert jax.tree.leaves(model)[0].dtype == jnp.float32

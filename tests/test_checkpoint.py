@@ -37,7 +37,9 @@ def test_a_float64_model_comes_back_bit_by_bit(x64, path, model):
 
 def test_a_model_with_scaled_outputs_comes_back(path, heat, getkey):
     main = hpx.MainNetSpec((2, 3, 1), heat.domain, hpx.Box(u=(0, 4)), bounded=False)
-    model = hpx.ConcatPINN(main, hpx.Box(a=(0, 1), b=(1, 2, "log")), key=getkey())
+    model = eqx.filter_jit(hpx.ConcatPINN)(
+        main, hpx.Box(a=(0, 1), b=(1, 2, "log")), key=getkey()
+    )
     save(path, model)
     assert eqx.tree_equal(load(path), model)
 
@@ -124,7 +126,9 @@ def test_like_accepts_the_same_architecture(path, saved, hyper):
 
 
 def test_like_names_what_differs(path, saved, hyper, concat, heat, getkey):
-    wider = hpx.HyperPINN(hyper.main, heat.parameters, (4, 5), key=getkey())
+    wider = eqx.filter_jit(hpx.HyperPINN)(
+        hyper.main, heat.parameters, (4, 5), key=getkey()
+    )
     with pytest.raises(ValueError, match=r"hidden = \[4, 3\], expected \[4, 5\]"):
         load(path, like=wider)
     with pytest.raises(ValueError, match="class = HyperPINN, expected ConcatPINN"):

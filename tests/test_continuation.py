@@ -6,42 +6,34 @@ import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import PINNRows, distill, follow
+from hyperpinn_eqx.continuation import SingleNet
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 
 @pytest.fixture
 def rows(heat, getkey):
-    initial, boundary = hpx.conditions(heat, 20, 20, key=getkey())
+    initial, boundary = eqx.filter_jit(hpx.conditions)(heat, 20, 20, key=getkey())
     return PINNRows(heat, initial, boundary, n_points=100)
 
 
 @pytest.fixture
 def start(heat, getkey):
     """A network of 33 weights, enough for one κ."""
-    return hpx.MainNetSpec((2, 8, 1), heat.domain).init(key=getkey())
+    spec = hpx.MainNetSpec((2, 8, 1), heat.domain)
+    return eqx.filter_jit(spec.init)(key=getkey())
 
 
 def loss_at(rows, lam, net, getkey):
     """The loss of one network at one λ, at points of its own."""
     batch = hpx.Batch(
         lam[None],
-        hpx.uniform(rows.problem.domain, (1, 200), key=getkey()),
+        eqx.filter_jit(hpx.uniform)(rows.problem.domain, (1, 200), key=getkey()),
         rows.initial,
         rows.boundary,
     )
 
-    class Only(hpx.AbstractModel):
-        net: hpx.MainNet
-        parameters: hpx.Box = eqx.field(static=True)
-
-        def generate(self, scaled):
-            return self.net
-
-        def config(self):
-            return {}
-
-    family = Only(net, rows.problem.parameters)
+    family = SingleNet(net, rows.problem.parameters)
     return eqx.filter_jit(hpx.pinn_loss)(family, rows.problem, batch).total
 
 
@@ -70,6 +62,7 @@ def test_distillation_brings_the_hypernetwork_onto_the_path(hyper, getkey):
     lams = jnp.geomspace(1.0, 0.01, 5)[:, None]
     path = jnp.sin(lams + jnp.linspace(0, 3, hyper.main.size)[None, :])
 
+    @eqx.filter_jit
     def distance(model):
         return jnp.mean((jax.vmap(lambda lam: model(lam).flatten())(lams) - path) ** 2)
 

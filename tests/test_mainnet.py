@@ -1,5 +1,6 @@
 import json
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,11 @@ from hyperpinn_eqx import Box, MainNetSpec, count_parameters
 DOMAIN = Box(t=(0, 2), x=(-3, 1))
 SPEC = MainNetSpec((2, 5, 4, 1), DOMAIN)
 TWO_OUTPUTS = MainNetSpec((2, 5, 2), DOMAIN, Box(p=(0, 4), q=(-1, 7)))
+
+
+@eqx.filter_jit
+def init(spec, key):
+    return spec.init(key=key)
 
 
 def plain(net, point):
@@ -26,7 +32,7 @@ def plain(net, point):
 
 @pytest.mark.parametrize("spec", [SPEC, TWO_OUTPUTS, MainNetSpec((2, 1), DOMAIN)])
 def test_it_is_a_tanh_network_over_scaled_coordinates(spec, x64, getkey):
-    theta = jax.random.normal(getkey(), (spec.size,))
+    theta = jnp.asarray(np.random.default_rng(0).normal(size=spec.size))
     net = spec.unflatten(theta)
     for point in ([0.3, -2.0], [2.0, 1.0], [0.0, 0.5]):
         np.testing.assert_allclose(net(jnp.array(point)), plain(net, point), rtol=1e-14)
@@ -42,24 +48,24 @@ def test_unflatten_reads_each_weight_by_rows_and_then_its_bias():
 
 @pytest.mark.parametrize("spec", [SPEC, TWO_OUTPUTS])
 def test_flatten_is_the_inverse_of_unflatten(spec, getkey):
-    theta = jax.random.normal(getkey(), (spec.size,))
+    theta = jnp.asarray(np.random.default_rng(0).normal(size=spec.size))
     np.testing.assert_array_equal(spec.unflatten(theta).flatten(), theta)
 
 
 def test_one_output_is_a_scalar_and_two_are_a_vector(getkey):
-    assert SPEC.init(key=getkey())(jnp.zeros(2)).shape == ()
-    assert TWO_OUTPUTS.init(key=getkey())(jnp.zeros(2)).shape == (2,)
+    assert init(SPEC, getkey())(jnp.zeros(2)).shape == ()
+    assert init(TWO_OUTPUTS, getkey())(jnp.zeros(2)).shape == (2,)
 
 
 def test_size_counts_weights_and_biases(getkey):
     assert SPEC.size == 5 * 3 + 4 * 6 + 1 * 5
-    assert count_parameters(SPEC.init(key=getkey())) == SPEC.size
+    assert count_parameters(init(SPEC, getkey())) == SPEC.size
 
 
 def test_init_is_glorot_normal_with_zero_biases(getkey):
-    net = MainNetSpec((2, 300, 200, 1), DOMAIN).init(key=getkey())
-    np.testing.assert_allclose(jnp.var(net.weights[1]), 2 / 500, rtol=0.05)
-    assert not any(jnp.any(b) for b in net.biases)
+    net = init(MainNetSpec((2, 300, 200, 1), DOMAIN), getkey())
+    np.testing.assert_allclose(np.var(net.weights[1]), 2 / 500, rtol=0.05)
+    assert not any(np.any(b) for b in net.biases)
 
 
 def test_config_survives_json():
@@ -68,29 +74,29 @@ def test_config_survives_json():
 
 
 def test_it_can_be_jitted_vmapped_and_differentiated(x64, getkey):
-    net = SPEC.init(key=getkey())
-    points = jax.random.uniform(getkey(), (6, 2))
-    one_by_one = jnp.stack([net(p) for p in points])
-    np.testing.assert_allclose(jax.vmap(net)(points), one_by_one, rtol=1e-13)
+    net = init(SPEC, getkey())
+    points = jnp.asarray(np.random.default_rng(0).uniform(0, 1, (6, 2)))
+    one_by_one = np.array([net(p) for p in points])
+    np.testing.assert_allclose(jax.jit(jax.vmap(net))(points), one_by_one, rtol=1e-13)
     jitted = jax.jit(lambda net, p: net(p))
     np.testing.assert_allclose(jitted(net, points[0]), one_by_one[0], rtol=1e-13)
-    slope = jax.grad(net)(points[0])
+    slope = jax.jit(jax.grad(net))(points[0])
     step = jnp.array([0, 1e-6])
     secant = (net(points[0] + step) - net(points[0] - step)) / 2e-6
     np.testing.assert_allclose(slope[1], secant, rtol=1e-7)
 
 
 def test_its_weights_can_be_differentiated(getkey):
-    net = SPEC.init(key=getkey())
-    grads = jax.grad(lambda net: net(jnp.ones(2)) ** 2)(net)
+    net = init(SPEC, getkey())
+    grads = jax.jit(jax.grad(lambda net: net(jnp.ones(2)) ** 2))(net)
     assert count_parameters(grads) == SPEC.size
-    assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(grads))
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(grads))
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (4, 2)], ids=str)
 def test_a_point_of_wrong_shape_is_an_error(shape, getkey, unchecked):
     with pytest.raises(ValueError) as error:
-        SPEC.init(key=getkey())(jnp.zeros(shape))
+        init(SPEC, getkey())(jnp.zeros(shape))
     for part in (f"point has shape {shape}", "(2,)", "t, x", "jax.vmap"):
         assert part in str(error.value)
 
@@ -106,16 +112,16 @@ def test_a_point_of_wrong_shape_is_an_error(shape, getkey, unchecked):
 )
 def test_a_point_outside_the_domain_is_an_error(point, said, getkey):
     with pytest.raises(ValueError, match=said):
-        SPEC.init(key=getkey())(jnp.array(point))
+        init(SPEC, getkey())(jnp.array(point))
 
 
 def test_an_unbounded_network_goes_anywhere(getkey):
-    net = MainNetSpec((2, 1), DOMAIN, bounded=False).init(key=getkey())
+    net = init(MainNetSpec((2, 1), DOMAIN, bounded=False), getkey())
     assert jnp.isfinite(net(jnp.array([100.0, -100.0])))
 
 
 def test_numpy_points_are_points(getkey):
-    net = SPEC.init(key=getkey())
+    net = init(SPEC, getkey())
     point = np.array([0.5, 0.5], dtype=np.float32)
     assert net(point) == net(jnp.asarray(point))
 

@@ -13,7 +13,7 @@ def family(getkey):
     """An untrained family for Burgers' equation."""
     problem = Burgers()
     main = hpx.MainNetSpec((2, 3, 1), problem.domain)
-    return hpx.HyperPINN(main, problem.parameters, (3,), key=getkey())
+    return eqx.filter_jit(hpx.HyperPINN)(main, problem.parameters, (3,), key=getkey())
 
 
 @pytest.fixture

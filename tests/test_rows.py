@@ -10,7 +10,7 @@ from hyperpinn_eqx import Batch, PINNRows, pinn_loss, slope_weight
 
 @pytest.fixture
 def rows(x64, heat, getkey):
-    initial, boundary = hpx.conditions(heat, 3, 4, key=getkey())
+    initial, boundary = eqx.filter_jit(hpx.conditions)(heat, 3, 4, key=getkey())
     return PINNRows(heat, initial, boundary, n_points=5, alpha=7.0)
 
 
@@ -28,12 +28,12 @@ def every_row(rows, model, lams, items):
 
 
 @pytest.mark.parametrize("weight", [None, slope_weight("t")], ids=["plain", "weighted"])
-def test_the_squares_of_the_rows_add_up_to_the_loss(weight, rows, heat, model, getkey):
+def test_the_squares_of_the_rows_add_up_to_the_loss(weight, rows, heat, hyper, getkey):
     rows = PINNRows(heat, rows.initial, rows.boundary, 5, 7.0, weight)
-    lams, items = draw(rows, model, getkey(), 4)
-    r = every_row(rows, model, lams, items)
+    lams, items = draw(rows, hyper, getkey(), 4)
+    r = every_row(rows, hyper, lams, items)
     batch = Batch(lams, items.point[:, :5], rows.initial, rows.boundary)
-    loss = eqx.filter_jit(pinn_loss)(model, heat, batch, alpha=7.0, weight=weight)
+    loss = eqx.filter_jit(pinn_loss)(hyper, heat, batch, alpha=7.0, weight=weight)
     np.testing.assert_allclose(
         jnp.sum(r[:, :5] ** 2) / 4, loss.terms["physics"], rtol=1e-12
     )
@@ -51,7 +51,7 @@ def test_a_batch_has_both_ends_of_the_range_and_values_between(rows, hyper, getk
 
 def test_every_lambda_gets_its_own_points_and_the_same_conditions(rows, hyper, getkey):
     lams = jnp.array([[0.1], [0.5]])
-    items = rows.draw(hyper, lams, getkey())
+    items = eqx.filter_jit(rows.draw)(hyper, lams, getkey())
     assert not jnp.any(items.point[0, :5] == items.point[1, :5])
     conditions = jnp.concatenate([rows.initial, rows.boundary])
     for points in items.point[:, 5:]:
@@ -72,9 +72,9 @@ def test_points_gather_where_the_residual_is_large(heat, x64, getkey):
         def residual(self, u, tx, lam):
             return jnp.where(tx[1] > 0.8, 1.0, 0.0) + 0 * u.t
 
-    initial, boundary = hpx.conditions(heat, 1, 1, key=getkey())
-    rows = PINNRows(Spiky(), initial, boundary, n_points=200)
+    condition = jnp.zeros((1, 2))
+    rows = PINNRows(Spiky(), condition, condition, n_points=200)
     main = hpx.MainNetSpec((2, 1), heat.domain)
-    model = hpx.ConcatPINN(main, heat.parameters, key=getkey())
-    items = rows.draw(model, jnp.array([[1.0]]), getkey())
+    model = eqx.filter_jit(hpx.ConcatPINN)(main, heat.parameters, key=getkey())
+    items = eqx.filter_jit(rows.draw)(model, jnp.array([[1.0]]), getkey())
     assert jnp.mean(items.point[0, :200, 1] > 0.8) > 0.4

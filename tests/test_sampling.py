@@ -1,17 +1,17 @@
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperpinn_eqx import (
-    AbstractPDE,
-    Box,
-    conditions,
-    log_uniform,
-    residual_adaptive,
-    spread,
-    uniform,
-)
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx import AbstractPDE, Box
+
+uniform = eqx.filter_jit(hpx.uniform)
+log_uniform = eqx.filter_jit(hpx.log_uniform)
+spread = eqx.filter_jit(hpx.spread)
+conditions = eqx.filter_jit(hpx.conditions)
+residual_adaptive = eqx.filter_jit(hpx.residual_adaptive)
 
 BOX = Box(t=(0, 2), x=(-3, 1))
 NU = Box(nu=(1e-3, 1e-1, "log"))

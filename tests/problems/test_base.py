@@ -1,9 +1,13 @@
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
+
+uniform = eqx.filter_jit(hpx.uniform)
+residuals = eqx.filter_jit(hpx.residuals)
 
 
 def exact(kappa):
@@ -14,14 +18,14 @@ def exact(kappa):
 def test_the_exact_solution_of_a_users_equation_has_no_residual(
     kappa, heat, x64, getkey
 ):
-    points = hpx.uniform(heat.domain, (20,), key=getkey())
-    r = hpx.residuals(exact(kappa), heat, jnp.array([kappa]), points)
+    points = uniform(heat.domain, (20,), key=getkey())
+    r = residuals(exact(kappa), heat, jnp.array([kappa]), points)
     np.testing.assert_allclose(r, np.zeros(20), atol=1e-13)
 
 
 def test_a_wrong_solution_has_a_residual(heat, x64, getkey):
-    points = hpx.uniform(heat.domain, (20,), key=getkey())
-    r = hpx.residuals(exact(0.3), heat, jnp.array([0.4]), points)
+    points = uniform(heat.domain, (20,), key=getkey())
+    r = residuals(exact(0.3), heat, jnp.array([0.4]), points)
     assert jnp.max(jnp.abs(r)) > 1e-2
 
 
@@ -41,18 +45,18 @@ def test_several_parameters_and_space_dimensions(x64, getkey):
             return (tx[1] - lam[0] * tx[0]) * (tx[2] - lam[1] * tx[0])
 
     problem, lam = Advection(), jnp.array([0.3, 0.8])
-    points = hpx.uniform(problem.domain, (10,), key=getkey())
-    r = hpx.residuals(lambda p: problem.boundary(p, lam), problem, lam, points)
+    points = uniform(problem.domain, (10,), key=getkey())
+    r = residuals(lambda p: problem.boundary(p, lam), problem, lam, points)
     np.testing.assert_allclose(r, np.zeros(10), atol=1e-15)
 
     main = hpx.MainNetSpec((3, 4, 1), problem.domain)
-    model = hpx.HyperPINN(main, problem.parameters, (3,), key=getkey())
+    model = eqx.filter_jit(hpx.HyperPINN)(main, problem.parameters, (3,), key=getkey())
     batch = hpx.Batch(
-        hpx.uniform(problem.parameters, (2,), key=getkey()),
-        hpx.uniform(problem.domain, (2, 5), key=getkey()),
-        *hpx.conditions(problem, 4, 6, key=getkey()),
+        uniform(problem.parameters, (2,), key=getkey()),
+        uniform(problem.domain, (2, 5), key=getkey()),
+        *eqx.filter_jit(hpx.conditions)(problem, 4, 6, key=getkey()),
     )
-    assert jnp.isfinite(hpx.pinn_loss(model, problem, batch).total)
+    assert jnp.isfinite(eqx.filter_jit(hpx.pinn_loss)(model, problem, batch).total)
 
 
 def test_an_unfinished_equation_cannot_be_made():
