@@ -46,14 +46,13 @@ def second_moments(init):
     )
 
 
-def test_weights_are_theta0_plus_head_times_features(x64, getkey):
-    # The paper's eq. 2 in NumPy, with the scaling of λ by hand.
-    model = eqx.filter_jit(HyperPINN)(MAIN, NU, (5, 4, 3), key=getkey())
-    z = np.array([np.log10(0.02) + 2])
-    for w, b in zip(model.weights, model.biases, strict=True):
+def test_weights_are_theta0_plus_head_times_features(x64, hyper):
+    # The paper's eq. 2 in NumPy, with the scaling of κ in [0.01, 1] by hand.
+    z = np.array([np.log10(0.02) + 1])
+    for w, b in zip(hyper.weights, hyper.biases, strict=True):
         z = np.tanh(np.asarray(w) @ z + np.asarray(b))
-    theta = np.asarray(model.theta0) + np.asarray(model.head) @ z
-    np.testing.assert_allclose(model(0.02).flatten(), theta, rtol=1e-13, atol=1e-15)
+    theta = np.asarray(hyper.theta0) + np.asarray(hyper.head) @ z
+    np.testing.assert_allclose(hyper(0.02).flatten(), theta, rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize("init", ["split", "hyperfan"])
@@ -107,8 +106,12 @@ def test_bad_widths_are_errors(hidden, getkey):
         HyperPINN(MAIN, NU, hidden, key=getkey())
 
 
-def test_the_key_decides_the_weights():
-    make = eqx.filter_jit(HyperPINN)
-    first, again, other = (make(MAIN, NU, (4,), key=jr.key(s)) for s in (1, 1, 2))
+def test_the_key_decides_the_weights(hyper):
+    first, again, other = (
+        eqx.filter_jit(HyperPINN)(
+            hyper.main, hyper.parameters, (4, 3), key=jr.key(seed)
+        )
+        for seed in (1, 1, 2)
+    )
     assert eqx.tree_equal(first, again)
     assert np.all(np.asarray(first.weights[0]) != np.asarray(other.weights[0]))

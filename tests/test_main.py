@@ -35,6 +35,15 @@ def tiny(monkeypatch):
     monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", experiment)
 
 
+def test_the_seed_decides_the_weights(tmp_path):
+    def weights(folder, seed):
+        folder = tmp_path / folder
+        main(["train", "tiny", "--seed", seed, "--out", str(folder)])
+        return (folder / "tiny.eqx").read_bytes().split(b"\n", 1)[1]
+
+    assert weights("first", "4") == weights("again", "4")
+
+
 def test_evaluate_prints_the_table(capsys):
     assert main(["evaluate", "burgers-hyperpinn"]) == 0
     out, err = capsys.readouterr()

@@ -4,8 +4,8 @@ import pytest
 from hyperpinn_eqx import Burgers, burgers_reference
 
 
-@pytest.mark.parametrize("nu", [0.1, 0.01])
-def test_diffrax_agrees_with_the_exact_solution(nu):
+def test_diffrax_agrees_with_the_exact_solution():
+    nu = 0.01
     t = np.array([0.1, 0.5, 1.0])
     x, u = burgers_reference(t, nu)
     assert len(x) >= 5.5 / nu

@@ -48,7 +48,7 @@ def test_axes_are_independent(getkey):
     assert abs(np.corrcoef(np.asarray(points).T)[0, 1]) < 0.05
 
 
-@pytest.mark.parametrize("n", [1, 2, 8, 33])
+@pytest.mark.parametrize("n", [1, 8])
 def test_spread_puts_one_point_into_each_nth_of_every_axis(n, getkey):
     box = Box(nu=(1e-3, 1e-1, "log"), a=(0, 5))
     scaled = np.asarray(box.scale(spread(box, n, key=getkey())))
