@@ -16,9 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     train.add_argument("name")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--out", type=pathlib.Path, default=pathlib.Path("trained"))
-    evaluate = commands.add_parser(
-        "evaluate", help="print the paper's Table 1 and ours"
-    )
+    evaluate = commands.add_parser("evaluate", help="print the paper's tables and ours")
     evaluate.add_argument(
         "names",
         nargs="*",
@@ -29,17 +27,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # Before any array is made: training and evaluation are in float64.
     jax.config.update("jax_enable_x64", True)
-    from . import experiments, tables
+    from . import experiments, lorenz_tables, tables
+    from .problems import Burgers, Lorenz
 
     try:
         if arguments.command == "train":
             _, card = experiments.train(
                 arguments.name, seed=arguments.seed, out=arguments.out
             )
-            print(f"{arguments.name}: mean squared error {card['error']['mse']:.2e}")
+            for name, value in card["error"].items():
+                if isinstance(value, float):
+                    print(f"{name} = {value:.2e}")
             print(f"saved in {arguments.out / arguments.name}.eqx and .json")
         else:
-            print(tables.burgers_tables(arguments.names))
+            names = arguments.names or [
+                *tables.shipped(experiments.BurgersExperiment),
+                *tables.shipped(experiments.LorenzExperiment),
+            ]
+            models = tables.load_models(names)
+            burgers, lorenz = (
+                {n: m for n, m in models.items() if m.parameters == problem.parameters}
+                for problem in (Burgers, Lorenz)
+            )
+            if burgers:
+                print(tables.burgers_tables(list(burgers)))
+            if lorenz:
+                print("\n" * bool(burgers) + lorenz_tables.lorenz_tables(lorenz))
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

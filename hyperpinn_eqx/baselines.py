@@ -3,6 +3,7 @@
 import math
 
 import equinox as eqx
+import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -22,9 +23,12 @@ class ConcatPINN(AbstractModel):
     Args:
         main: the shape of the network without λ's inputs.
         parameters: names, ranges and scaling of λ.
+        augmented: whether the last layer also has outputs for dλ/dt, as the counts of
+            the paper's Lorenz baselines tell (6 outputs for 3 states and 3
+            parameters). The right answer is known: λ is constant. These weights start
+            at the exact zero, no loss moves them, and `model(lam)` leaves them out.
         key: a JAX random key.
 
-    >>> import jax.numpy as jnp
     >>> main = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
     >>> small = ConcatPINN(main, Box(nu=(1e-3, 1e-1, "log")), key=jr.key(0))
     >>> small.net.flatten().size + small.lam_weight.size
@@ -35,9 +39,17 @@ class ConcatPINN(AbstractModel):
 
     net: MainNet
     lam_weight: Float[Array, "out p"]
+    lam_slope: tuple[Float[Array, "p in"], Float[Array, " p"]] | None
     parameters: Box = eqx.field(static=True)
 
-    def __init__(self, main: MainNetSpec, parameters: Box, *, key: PRNGKeyArray):
+    def __init__(
+        self,
+        main: MainNetSpec,
+        parameters: Box,
+        *,
+        augmented: bool = False,
+        key: PRNGKeyArray,
+    ):
         key, lam_key = jr.split(key)
         self.net, self.parameters = main.init(key=key), parameters
         out, size = main.shapes[0]
@@ -45,14 +57,18 @@ class ConcatPINN(AbstractModel):
         self.lam_weight = jr.normal(lam_key, (out, len(parameters))) * math.sqrt(
             2 / fan
         )
+        p = len(parameters)
+        zeros = (jnp.zeros((p, main.sizes[-2])), jnp.zeros(p))
+        self.lam_slope = zeros if augmented else None
 
     def generate(self, scaled: Float[Array, " p"]) -> MainNet:
         bias = self.net.biases[0] + self.lam_weight @ scaled
         return eqx.tree_at(lambda net: net.biases[0], self.net, bias)
 
     def config(self) -> dict:
-        return {
+        config = {
             "class": "ConcatPINN",
             "main": self.net.spec.config(),
             "parameters": self.parameters.ranges(),
         }
+        return config if self.lam_slope is None else {**config, "augmented": True}

@@ -86,7 +86,9 @@ def load(
     with open(path, "rb") as file:
         header = _header(path, file)
         try:
-            skeleton = eqx.filter_eval_shape(_build, header["model"])
+            # As a closure: JAX sorts the keys of a dictionary that is an argument,
+            # and with them the order of coordinates.
+            skeleton = eqx.filter_eval_shape(lambda: _build(header["model"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: no model has this header: {error}") from error
         if like is not None:
@@ -140,17 +142,17 @@ def _build(config: dict[str, Any]) -> AbstractModel:
     if config["class"] == "HyperPINN":
         return HyperPINN(main, parameters, tuple(config["hidden"]), key=key)
     if config["class"] == "ConcatPINN":
-        return ConcatPINN(main, parameters, key=key)
+        augmented = config.get("augmented", False)
+        return ConcatPINN(main, parameters, augmented=augmented, key=key)
     raise ValueError(
         f"class {config['class']!r} in the file, expected HyperPINN or ConcatPINN"
     )
 
 
 def _compare(path: str | os.PathLike, wanted: dict, found: dict) -> None:
-    # Through JSON, where tuples and lists are one.
-    wanted, found = json.loads(json.dumps(wanted)), found
     for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
+        # As text: there tuples and lists are one, and the order of coordinates counts.
+        if json.dumps(wanted.get(name)) != json.dumps(found.get(name)):
             raise ValueError(
                 f"{path}: another architecture: {name} = {found.get(name)}, expected "
                 f"{wanted.get(name)}"

@@ -11,8 +11,8 @@ A_m is the Jacobian of a small network, and its rows are cut to the few directio
     B_m B_nᵀ = (1 + z_m·z_n) I + W T_m T_nᵀ Wᵀ,    T_m = ∂z_m/∂(trunk),
 
 which gives the kernel J Jᵀ block by block. The damped step is
-δφ = -Jᵀ (J Jᵀ + μ I)⁻¹ r. A model with fewer parameters than rows is served by the
-other form of the same step, δφ = -(JᵀJ + μ I)⁻¹ Jᵀ r.
+δφ = -Jᵀ (J Jᵀ + μ I)⁻¹ r. A model with fewer parameters than kept rows is served by
+the other form of the same step, δφ = -(JᵀJ + μ I)⁻¹ Jᵀ r.
 """
 
 import math
@@ -45,6 +45,7 @@ def gauss_newton(
     damping: float = 1e-2,
     floor: float = 1e-7,
     rank: int = 128,
+    frozen: Callable[[AbstractModel], PyTree] | None = None,
     progress: bool = True,
     what: str = "gauss-newton",
 ) -> FitResult:
@@ -65,6 +66,7 @@ def gauss_newton(
         damping: the first μ.
         floor: the least μ; smaller values let a step overfit its batch.
         rank: directions of θ kept for each λ.
+        frozen: picks what is not trained, e.g. `lambda m: (m.weights, m.biases)`.
         progress: whether to show a bar.
         what: the bar's label.
 
@@ -80,15 +82,18 @@ def gauss_newton(
             f"model has {dtype_of(model)} weights, expected float64: Gauss-Newton "
             "squares condition numbers; set jax_enable_x64 before making the model"
         )
+    trained = jax.tree.map(eqx.is_inexact_array, model)
+    if frozen is not None:
+        trained = eqx.tree_at(frozen, trained, replace_fn=lambda _: False)
     history = History(steps, what, progress)
     for i in range(steps):
         if i % redraw == 0:
             lams, items = draw(model, jr.fold_in(key, i))
             loss = float(_total(row, model, lams, items))
-        system = _linearise(row, rank, model, lams, items)
+        system = _linearise(row, rank, trained, model, lams, items)
         for _ in range(6):
             # As an array: a Python float would be compiled in.
-            trial = _solve(model, lams, system, jnp.asarray(damping))
+            trial = _solve(trained, model, lams, system, jnp.asarray(damping))
             after = float(_total(row, trial, lams, items))
             if after < loss:
                 model, loss, damping = trial, after, max(damping / 3, floor)
@@ -124,29 +129,54 @@ class _System(eqx.Module):
 
 @eqx.filter_jit
 def _linearise(
-    row: Row, rank: int, model: AbstractModel, lams: Array, items: PyTree
+    row: Row,
+    rank: int,
+    trained: PyTree,
+    model: AbstractModel,
+    lams: Array,
+    items: PyTree,
 ) -> _System:
     share = 1 / math.sqrt(len(lams))
-    if not isinstance(model, HyperPINN) and count_parameters(model) <= rank * len(lams):
-        a, r = jax.lax.map(lambda pair: _rows(row, model, *pair), (lams, items))
-        dense = dense_jacobian(model, lams, a * share)
-        return _System(dense.T @ dense, dense.T @ (r * share).ravel(), None)
+    if count_parameters(eqx.filter(model, trained)) <= rank * len(lams):
+        return _normal_equations(row, trained, model, lams, items)
     rows, r = jax.lax.map(
         lambda pair: compressed_rows(row, rank, model, *pair), (lams, items)
     )
-    rows, r = rows * share, r * share
-    if isinstance(model, HyperPINN):
-        return _System(hyper_kernel(model, lams, rows), r.ravel(), rows)
-    dense = dense_jacobian(model, lams, rows)
-    return _System(dense @ dense.T, r.ravel(), rows)
+    rows, r = rows * share, r.ravel() * share
+    if isinstance(model, HyperPINN) and all(jax.tree.leaves(trained)):
+        return _System(hyper_kernel(model, lams, rows), r, rows)
+    dense = dense_jacobian(model, lams, rows, trained)
+    return _System(dense @ dense.T, r, rows)
+
+
+def _normal_equations(
+    row: Row, trained: PyTree, model: AbstractModel, lams: Array, items: PyTree
+) -> _System:
+    """JᵀJ = Σ Bᵀ (AᵀA) B, where A never leaves its λ."""
+    n = count_parameters(eqx.filter(model, trained))
+    eye = jnp.eye(model(lams[0]).flatten().size)
+
+    def add(total: tuple, pair: tuple) -> tuple[tuple, None]:
+        lam, items = pair
+        a, r = _rows(row, model, lam, items)
+        b = dense_jacobian(model, lam[None], eye[None], trained)
+        return (total[0] + b.T @ (a.T @ a) @ b, total[1] + b.T @ (a.T @ r)), None
+
+    zero = (jnp.zeros((n, n)), jnp.zeros(n))
+    (matrix, right), _ = jax.lax.scan(add, zero, (lams, items))
+    return _System(matrix / len(lams), right / len(lams), None)
 
 
 @eqx.filter_jit
 def _solve(
-    model: AbstractModel, lams: Array, system: _System, damping: Array
+    trained: PyTree,
+    model: AbstractModel,
+    lams: Array,
+    system: _System,
+    damping: Array,
 ) -> AbstractModel:
     """The model after one step, δφ = -Jᵀ (J Jᵀ + μ I)⁻¹ r = -(JᵀJ + μ I)⁻¹ Jᵀ r."""
-    params, static = eqx.partition(model, eqx.is_inexact_array)
+    params, static = eqx.partition(model, trained)
     damped = system.matrix + damping * jnp.eye(len(system.matrix))
     factor = jax.scipy.linalg.cho_factor(damped)
     solution = jax.scipy.linalg.cho_solve(factor, -system.right)
@@ -224,10 +254,13 @@ def hyper_kernel(
 
 
 def dense_jacobian(
-    model: AbstractModel, lams: Float[Array, "M p"], rows: Float[Array, "M k P"]
+    model: AbstractModel,
+    lams: Float[Array, "M p"],
+    rows: Float[Array, "M k P"],
+    trained: PyTree = eqx.is_inexact_array,
 ) -> Float[Array, "Mk n"]:
     """J for any model, by pulling each row back through θ(λ)."""
-    params, static = eqx.partition(model, eqx.is_inexact_array)
+    params, static = eqx.partition(model, trained)
 
     def one(pair: tuple) -> Array:
         lam, rows = pair

@@ -13,7 +13,9 @@ from .box import Box
 from .mainnet import MainNet, MainNetSpec
 from .model import AbstractModel
 
-Init = Literal["split", "hyperfan", "plain"]
+Init = Literal["split", "common", "hyperfan", "plain"]
+# The share of the generated weights' variance that W carries; θ₀ has the rest.
+_SHARE = {"split": 0.5, "common": 0.05, "hyperfan": 1.0}
 
 
 class HyperPINN(AbstractModel):
@@ -34,6 +36,10 @@ class HyperPINN(AbstractModel):
               hyperfan-in (Chang, Flokas and Lipson 2020), each with half the
               variance: at every λ the main network starts as if initialised alone,
               and the networks of different λ start alike.
+            - `"common"`: a twentieth of the variance for W, and a trunk with half the
+              usual weights and no biases: all λ start on nearly the same network, and
+              z is nearly linear in λ. Where data come from few λ, this keeps θ(λ)
+              from bending or jumping between them, which no loss would see.
             - `"hyperfan"`: θ₀ = 0 and W carries all the variance.
             - `"plain"`: every layer of the hypernetwork is initialised by Glorot as
               in an ordinary network; what it generates is too small.
@@ -67,9 +73,9 @@ class HyperPINN(AbstractModel):
         init: Init = "split",
         key: PRNGKeyArray,
     ):
-        if init not in ("split", "hyperfan", "plain"):
+        if init not in (*_SHARE, "plain"):
             raise ValueError(
-                f"init = {init!r}, expected 'split', 'hyperfan' or 'plain'"
+                f"init = {init!r}, expected 'split', 'common', 'hyperfan' or 'plain'"
             )
         if not hidden or min(hidden) < 1:
             raise ValueError(f"hidden = {hidden}, expected one or more widths >= 1")
@@ -79,15 +85,17 @@ class HyperPINN(AbstractModel):
         sizes = (len(parameters), *hidden)
         keys = jr.split(trunk_key, len(hidden))
         shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
+        gain = 0.5 if init == "common" else 1.0
         self.weights = tuple(
-            jr.normal(k, shape) * math.sqrt(2 / sum(shape))
+            jr.normal(k, shape) * (gain * math.sqrt(2 / sum(shape)))
             for k, shape in zip(keys, shapes, strict=True)
         )
         # Without biases an odd trunk gives z = 0 at the centre of the range of λ, and
         # "hyperfan" would generate a main network of zeros there.
+        reach = 0.0 if init == "common" else 1.0
         bias_keys = jr.split(bias_key, len(hidden))
         self.biases = tuple(
-            jr.uniform(k, (n,), minval=-1 / math.sqrt(m), maxval=1 / math.sqrt(m))
+            jr.uniform(k, (n,), minval=-1, maxval=1) * (reach / math.sqrt(m))
             for k, (n, m) in zip(bias_keys, shapes, strict=True)
         )
 
@@ -100,7 +108,7 @@ class HyperPINN(AbstractModel):
         # generated weight of a layer gets the variance that Glorot would give it.
         lams = jr.uniform(key, (256, len(parameters)), minval=-1, maxval=1)
         power = jnp.mean(jnp.sum(jax.vmap(self.features)(lams) ** 2, axis=1))
-        share = 0.5 if init == "split" else 1.0
+        share = _SHARE[init]
         self.head = normal * (_glorot(main) * jnp.sqrt(share / power))[:, None]
         self.theta0 = main.init(key=main_key).flatten() * math.sqrt(1 - share)
 

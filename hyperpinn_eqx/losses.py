@@ -1,4 +1,4 @@
-"""The losses: data and physics terms of a PINN (paper eq. 6)."""
+"""The losses: a PINN's (paper eq. 6) and a multistep network's (paper eq. 9)."""
 
 from collections.abc import Callable
 
@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from .box import Box
 from .jets import Jet, jets
 from .model import AbstractModel
+from .multistep import Multistep, residual
 from .problems.base import AbstractPDE
 from .sampling import Batch
 
@@ -104,6 +105,37 @@ def pinn_loss(
 
     data, physics = jax.vmap(one)(batch.lam, batch.points)
     return Loss({"data": jnp.mean(data), "physics": alpha * jnp.mean(physics)})
+
+
+def multistep_loss(
+    model: AbstractModel,
+    lam: Float[Array, "M p"],
+    windows: Float[Array, "M n length d"],
+    *,
+    scheme: Multistep,
+    dt: float,
+    scale: Float[Array, " d"],
+) -> Loss:
+    """The multistep loss of paper eq. 9, with means in place of sums.
+
+    Args:
+        model: a HyperPINN or a baseline.
+        lam: M values of λ, shape (M, p).
+        windows: n runs of consecutive states for each, shape (M, n, k + 1, d).
+        scheme: the multistep method, with k steps.
+        dt: the time between states.
+        scale: divides each component of the residual, shape (d,).
+
+    Returns:
+        A `Loss` with the term `multistep`.
+    """
+
+    def one(lam: Array, windows: Array) -> Array:
+        net = model(lam)
+        r = jax.vmap(lambda states: residual(scheme, net, states, dt))(windows)
+        return jnp.mean((r / scale[None]) ** 2)
+
+    return Loss({"multistep": jnp.mean(jax.vmap(one)(lam, windows))})
 
 
 def slope_weight(*names: str) -> Weight:

@@ -1,4 +1,4 @@
-"""A PINN's loss as rows of a least-squares problem, for Gauss-Newton."""
+"""Losses as rows of a least-squares problem, for Gauss-Newton."""
 
 import math
 
@@ -6,14 +6,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from .jets import jets
 from .losses import Weight, residuals, targets, unpack
 from .mainnet import MainNet
 from .model import AbstractModel
+from .multistep import Multistep, residual
 from .problems.base import AbstractPDE
 from .sampling import residual_adaptive, spread
+from .trajectories import Trajectories
 
 
 class Item(eqx.Module):
@@ -103,3 +105,65 @@ class PINNRows(eqx.Module):
         ends = jnp.array([box.low, box.high])
         lams = jnp.concatenate([ends, spread(box, n_lam - 2, key=lam_key)])
         return lams, self.draw(model, lams, key)
+
+
+class Window(eqx.Module):
+    """What one row of a multistep loss needs to know.
+
+    Attributes:
+        states: consecutive states, oldest first.
+        component: which component of the residual the row is.
+    """
+
+    states: Float[Array, "*n length d"]
+    component: Int[Array, "*n"]
+
+
+class MultistepRows(eqx.Module):
+    """The multistep loss of paper eq. 9 as a sum of squares over rows.
+
+    The squares of a batch add up to `multistep_loss` on the same windows, once for
+    each λ.
+
+    Attributes:
+        data: trajectories, one set for each λ.
+        scheme: the multistep method.
+        scale: divides each component of the residual, shape (d,).
+        n_windows: windows for each λ; each makes d rows.
+
+    Raises:
+        ValueError: the scheme does not converge for discovery, or the trajectories
+            are too short for it or not finite.
+    """
+
+    data: Trajectories
+    scheme: Multistep = eqx.field(static=True)
+    scale: Float[Array, " d"]
+    n_windows: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        self.scheme.check_discovery()
+        if not jnp.all(self.data.finished):
+            raise ValueError("data holds unfinished trajectories, expected finite ones")
+        if self.data.states.shape[2] <= self.scheme.steps:
+            raise ValueError(
+                f"data has {self.data.states.shape[2]} states a trajectory, expected "
+                f"more than the {self.scheme.steps} step(s) of {self.scheme.name}"
+            )
+
+    def __call__(
+        self, net: MainNet, lam: Float[Array, " p"], item: Window
+    ) -> Float[Array, ""]:
+        """One row."""
+        r = residual(self.scheme, net, item.states, self.data.dt) / self.scale
+        return r[item.component] / math.sqrt(self.n_windows * len(r))
+
+    @eqx.filter_jit
+    def batch(
+        self, model: AbstractModel, key: PRNGKeyArray
+    ) -> tuple[Float[Array, "M p"], Window]:
+        """Every λ of the data and random windows of each; `model` is not asked."""
+        windows = self.data.windows(self.scheme.steps + 1, self.n_windows, key=key)
+        m, n, _, d = windows.shape
+        component = jnp.broadcast_to(jnp.arange(d), (m, n, d)).reshape(m, n * d)
+        return self.data.lam, Window(jnp.repeat(windows, d, axis=1), component)

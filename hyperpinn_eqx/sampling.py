@@ -58,6 +58,31 @@ def spread(box: Box, n: int, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
     return box.unscale(2 * unit - 1)
 
 
+def chebyshev(box: Box, counts: tuple[int, ...]) -> Float[Array, "n d"]:
+    """The Chebyshev nodes of every axis in scaled units, and all their combinations.
+
+    A smooth dependence on λ is learned best from them: they crowd at the ends of a
+    range, where nothing but extrapolation would help.
+
+    Args:
+        box: the ranges.
+        counts: nodes along each axis; 1 takes its middle.
+
+    Raises:
+        ValueError: not one positive count for each axis.
+
+    >>> print(chebyshev(Box(a=(2, 2), b=(-4, 4)), (1, 3)).round(2) + 0.0)
+    [[ 2.   -3.46]
+     [ 2.    0.  ]
+     [ 2.    3.46]]
+    """
+    if len(counts) != len(box) or min(counts) < 1:
+        raise ValueError(f"counts = {counts}, expected {len(box)} positive numbers")
+    nodes = [-jnp.cos((jnp.arange(float(n)) + 0.5) * (jnp.pi / n)) for n in counts]
+    grid = jnp.meshgrid(*nodes, indexing="ij")
+    return box.unscale(jnp.stack([axis.ravel() for axis in grid], axis=-1))
+
+
 def conditions(
     problem: AbstractPDE,
     n_initial: int = 50,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import equinox as eqx
 
 from .checkpoint import load
-from .experiments import EXPERIMENTS, parameter_counts
+from .experiments import EXPERIMENTS, BurgersExperiment, parameter_counts
 from .metrics import FamilyError, family_error
 from .model import AbstractModel
 from .pretrained import load_pretrained, pretrained_names
@@ -30,11 +30,19 @@ def evaluate(names: Sequence[str] = ()) -> list[Row]:
         ValueError: an unknown name, or a damaged file.
         FileNotFoundError: no such file.
     """
-    if not names:
-        order = list(EXPERIMENTS)
-        names = sorted(pretrained_names(), key=order.index)
-    models = {n: load(n) if n.endswith(".eqx") else load_pretrained(n) for n in names}
+    models = load_models(names or shipped(BurgersExperiment))
     return [Row(n, m, family_error(m, Burgers())) for n, m in models.items()]
+
+
+def load_models(names: Sequence[str]) -> dict[str, AbstractModel]:
+    """Shipped models by name, or `.eqx` files by path; raises as `evaluate` does."""
+    return {n: load(n) if n.endswith(".eqx") else load_pretrained(n) for n in names}
+
+
+def shipped(kind: type) -> list[str]:
+    """The shipped models of one kind of experiment, in the order of `EXPERIMENTS`."""
+    names = pretrained_names()
+    return [n for n, e in EXPERIMENTS.items() if isinstance(e, kind) and n in names]
 
 
 def table_1(rows: Sequence[Row]) -> str:

@@ -4,6 +4,7 @@ Tests run in float32, JAX's default; a test that needs float64 asks for `x64` be
 any other fixture.
 """
 
+import functools
 import itertools
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ import jaxtyping
 import pytest
 
 import hyperpinn_eqx as hpx
+from hyperpinn_eqx import lorenz_tables
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -111,3 +113,17 @@ def counting():
         return Counting(model, model.parameters, calls.append), calls
 
     return count
+
+
+@pytest.fixture
+def few_lorenz_cases(monkeypatch):
+    """A Lorenz test set of four cases, and short long runs."""
+    lam = jnp.array([[10, 1, 0.5], [10, 2, 10.0], [10, 8 / 3, 28], [10, 2, 26.0]])
+    start = jnp.array([[1.0, 2, 3], [4, 5, 6], [1, -2, 20], [-3, 2, 15]])[:, None]
+    true = functools.cache(lambda: hpx.simulate(hpx.Lorenz(), lam, start, duration=2.0))
+    monkeypatch.setattr(lorenz_tables, "test_set", true)
+    short = functools.partial(hpx.long_run, duration=40.0)
+    monkeypatch.setattr(lorenz_tables, "long_run", short)
+    lorenz_tables.true_run.cache_clear()
+    yield true
+    lorenz_tables.true_run.cache_clear()

@@ -2,8 +2,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from hyperpinn_eqx import Box, ConcatPINN, MainNetSpec
+from hyperpinn_eqx import Box, ConcatPINN, MainNetSpec, count_parameters
+from hyperpinn_eqx.problems import Lorenz
 
 DOMAIN = Box(t=(0, 1), x=(-1, 1))
 LAM = Box(a=(2, 4), nu=(1e-3, 1e-1, "log"))
@@ -37,3 +39,49 @@ def test_the_first_layer_is_glorot_over_points_and_lambda(getkey):
     first = jnp.concatenate([model.net.weights[0], model.lam_weight], axis=1)
     np.testing.assert_allclose(jnp.var(first, axis=0), 2 / 404, rtol=0.3)
     assert jax.tree.leaves(model)[0].dtype == jnp.float32
+
+
+STATE = Box(x=(-5, 5), y=(-5, 5), z=(2, 22))
+
+
+@pytest.mark.parametrize(("width", "count"), [(16, 214), (256, 3334)])
+def test_augmented_baselines_are_as_large_as_the_papers(width, count, getkey):
+    spec = MainNetSpec((3, width, 3), STATE)
+    model = eqx.filter_jit(ConcatPINN)(
+        spec, Lorenz().parameters, augmented=True, key=getkey()
+    )
+    assert count_parameters(model) == count
+    # (x, λ) in and (dx/dt, dλ/dt) out.
+    assert count == (6 * width + width) + (width * 6 + 6)
+
+
+def test_the_outputs_for_the_parameters_are_zero_and_do_nothing():
+    spec, key = MainNetSpec((3, 4, 3), STATE), jax.random.key(1)
+    build = eqx.filter_jit(ConcatPINN)
+    plain, augmented = (
+        build(spec, Lorenz().parameters, augmented=more, key=key)
+        for more in (False, True)
+    )
+    assert plain.lam_slope is None
+    for leaf in augmented.lam_slope:
+        assert leaf.dtype == jnp.float32 and not np.any(leaf)
+    lam, state = jnp.array([10.0, 2.0, 14.0]), jnp.array([1.0, -2.0, 10.0])
+    assert eqx.tree_equal(plain(lam), augmented(lam))
+
+    @jax.jit
+    @jax.grad
+    def gradient(model):
+        return jnp.sum(model(lam)(state) ** 2)
+
+    slopes = gradient(augmented)
+    assert not any(np.any(leaf) for leaf in slopes.lam_slope)
+    assert np.any(slopes.lam_weight) and np.all(slopes.net.weights[0])
+
+
+def test_only_an_augmented_baseline_says_so(getkey):
+    spec = MainNetSpec((3, 4, 3), STATE)
+    for augmented in (False, True):
+        model = eqx.filter_jit(ConcatPINN)(
+            spec, Lorenz().parameters, augmented=augmented, key=getkey()
+        )
+        assert model.config().get("augmented", False) is augmented

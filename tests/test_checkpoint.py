@@ -44,6 +44,48 @@ def test_a_model_with_scaled_outputs_comes_back(path, heat, getkey):
     assert eqx.tree_equal(load(path), model)
 
 
+def test_names_come_back_in_their_own_order(path, getkey):
+    # Neither is alphabetical; the wrong order would scale every number wrongly.
+    state = hpx.Box(z=(2, 22), x=(-5, 5), y=(-4, 4))
+    slopes = hpx.Box(dz=(0, 1), dx=(0, 2), dy=(0, 3))
+    lam = hpx.Box(sigma=(10, 10), beta=(1, 3), rho=(0, 28))
+    main = hpx.MainNetSpec((3, 4, 3), state, slopes)
+    for model in (
+        eqx.filter_jit(hpx.HyperPINN)(main, lam, (2,), key=getkey()),
+        eqx.filter_jit(hpx.ConcatPINN)(main, lam, key=getkey()),
+    ):
+        save(path, model)
+        found = load(path, like=model)
+        assert eqx.tree_equal(found, model)
+        assert found.parameters.names == ("sigma", "beta", "rho")
+        values, point = jnp.array([10.0, 2.0, 21.0]), jnp.array([12.0, 1.0, -2.0])
+        net, expected = found(values), model(values)
+        assert net.spec.inputs.names == ("z", "x", "y")
+        assert net.spec.outputs.names == ("dz", "dx", "dy")
+        np.testing.assert_array_equal(net(point), expected(point))
+
+
+def test_like_minds_the_order_of_names(path, heat, getkey):
+    def model(box):
+        main = hpx.MainNetSpec((2, 3, 1), heat.domain)
+        return eqx.filter_jit(hpx.ConcatPINN)(main, box, key=getkey())
+
+    save(path, model(hpx.Box(b=(0, 1), a=(0, 2))))
+    with pytest.raises(ValueError, match="another architecture: parameters"):
+        load(path, like=model(hpx.Box(a=(0, 2), b=(0, 1))))
+
+
+def test_an_augmented_baseline_comes_back(path, concat, heat, getkey):
+    model = eqx.filter_jit(hpx.ConcatPINN)(
+        concat.net.spec, heat.parameters, augmented=True, key=getkey()
+    )
+    model = eqx.tree_at(lambda m: m.lam_slope[1], model, jnp.ones(1))
+    save(path, model)
+    assert eqx.tree_equal(load(path), model)
+    with pytest.raises(ValueError, match="augmented = True, expected None"):
+        load(path, like=concat)
+
+
 def test_float64_weights_are_read_in_jaxs_precision(path, hyper):
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda a: a + 1e-12, hpx.cast(hyper, jnp.float64))

@@ -4,22 +4,28 @@ import json
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 
-from hyperpinn_eqx import Burgers, count_parameters, experiments, load
+from hyperpinn_eqx import Burgers, count_parameters, experiments, load, simulate
 from hyperpinn_eqx.checkpoint import read_card
 from hyperpinn_eqx.experiments import (
     EXPERIMENTS,
+    BurgersExperiment,
     Continuation,
-    Experiment,
     GaussNewton,
-    build,
+    LorenzExperiment,
+    MultistepAdam,
+    MultistepGaussNewton,
+    burgers,
+    lorenz,
     train,
 )
 
 # By continuation; `test_main.py` trains a baseline by Adam.
-TINY = Experiment(
+TINY = BurgersExperiment(
     "tiny",
     (2, 3, 1),
     (3,),
@@ -32,10 +38,10 @@ TINY = Experiment(
 @pytest.fixture(scope="module")
 def tiny():
     """An experiment that takes a second, judged on a coarse grid."""
-    coarse = functools.partial(experiments.family_error, n_lam=3, n_t=4, n_x=5)
+    coarse = functools.partial(burgers.family_error, n_lam=3, n_t=4, n_x=5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(EXPERIMENTS, "tiny", TINY)
-        patch.setattr(experiments, "family_error", coarse)
+        patch.setattr(burgers, "family_error", coarse)
         yield
 
 
@@ -53,11 +59,14 @@ def trained(tiny, tmp_path_factory):
         ("burgers-hyperpinn", 9385),
         ("burgers-small-pinn", 401),
         ("burgers-large-pinn", 9665),
+        ("lorenz-hyperpinn", 1235),
+        ("lorenz-small", 214),
+        ("lorenz-large", 3334),
     ],
 )
 def test_the_experiments_have_the_papers_sizes(name, count, getkey):
     assert EXPERIMENTS[name].name == name
-    skeleton = eqx.filter_eval_shape(build, EXPERIMENTS[name], key=getkey())
+    skeleton = eqx.filter_eval_shape(EXPERIMENTS[name].build, key=getkey())
     assert sum(leaf.size for leaf in jax.tree.leaves(skeleton)) == count
 
 
@@ -89,7 +98,7 @@ def test_the_card_tells_what_was_done(trained):
 
 def test_the_card_tells_the_error_of_the_model(trained):
     _, model, card = trained
-    found = experiments.family_error(model, Burgers())
+    found = burgers.family_error(model, Burgers())
     np.testing.assert_allclose(card["error"]["mse_per_nu"], found.mse, rtol=1e-3)
     np.testing.assert_allclose(card["error"]["mse"], found.mean, rtol=1e-12)
 
@@ -108,3 +117,46 @@ def test_float32_mode_is_an_error_before_anything_is_written(tiny, tmp_path):
 def test_parameter_counts_are_those_of_the_model_and_of_one_network(hyper):
     counts = experiments.parameter_counts(hyper)
     assert counts == {"model": 123, "main network": 25}
+
+
+@pytest.fixture(scope="module")
+def lorenz_data():
+    """A training set of a second instead of 25, for all λ."""
+    real = simulate
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lorenz, "simulate", functools.partial(real, duration=1.0))
+        lorenz.test_set.cache_clear()
+        yield
+    lorenz.test_set.cache_clear()
+
+
+@pytest.mark.parametrize("hidden", [(3, 2), None])
+def test_lorenz_training_lowers_the_field_error(hidden, lorenz_data, x64, tmp_path):
+    start, finish = MultistepAdam(3, n_windows=4), MultistepGaussNewton(4, 8, 4, 8)
+    tiny = LorenzExperiment("tiny", 4, hidden, 1.0, start, finish)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(EXPERIMENTS, "tiny-lorenz", tiny)
+        model, card = train("tiny-lorenz", out=tmp_path, progress=False)
+    adam, gauss = card["stages"]
+    assert gauss["field_relative_l2"] < adam["field_relative_l2"]
+    assert card["error"]["field_relative_l2"] == gauss["field_relative_l2"]
+    assert card["error"]["finished"] == 100
+    assert eqx.tree_equal(load(tmp_path / "tiny-lorenz.eqx"), model)
+
+
+def test_the_lorenz_standardisation_is_that_of_the_data(x64):
+    data = lorenz.training_set(key=jr.key(5))
+    states = np.asarray(data.states)
+    mean, spread = states.mean((0, 1, 2)), states.std((0, 1, 2))
+    slopes = np.diff(states, axis=2).std((0, 1, 2)) / data.dt
+    middle = (np.array(lorenz.STATE.high) + lorenz.STATE.low) / 2
+    assert np.all(np.abs(mean - middle) < 0.1 * spread)
+    np.testing.assert_allclose(lorenz.STATE.high - middle, spread, rtol=0.05)
+    np.testing.assert_allclose(lorenz.SLOPE.high, slopes, rtol=0.05)
+
+
+def test_no_test_case_was_seen_in_training(x64):
+    seen = np.asarray(lorenz.training_set(key=jr.key(0)).lam)
+    new = np.asarray(lorenz.test_set().lam)
+    gap = np.linalg.norm(seen[:, None] - new[None], axis=-1)
+    assert len(new) == 100 and jnp.all(gap > 0)

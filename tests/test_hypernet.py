@@ -55,7 +55,7 @@ def test_weights_are_theta0_plus_head_times_features(x64, hyper):
     np.testing.assert_allclose(hyper(0.02).flatten(), theta, rtol=1e-13, atol=1e-15)
 
 
-@pytest.mark.parametrize("init", ["split", "hyperfan"])
+@pytest.mark.parametrize("init", ["split", "common", "hyperfan"])
 def test_weights_start_with_glorots_second_moment_at_any_lambda(init):
     np.testing.assert_allclose(second_moments(init), np.ones((3, 3)), rtol=0, atol=0.15)
 
@@ -64,7 +64,7 @@ def test_plain_weights_start_far_too_small():
     assert np.all(second_moments("plain") < 0.6)
 
 
-@pytest.mark.parametrize("init", ["split", "hyperfan"])
+@pytest.mark.parametrize("init", ["split", "common", "hyperfan"])
 def test_first_activations_start_as_in_an_ordinary_network(init):
     rng = np.random.default_rng(0)
     points = rng.uniform(-1, 1, (2, 64))
@@ -75,21 +75,43 @@ def test_first_activations_start_as_in_an_ordinary_network(init):
     np.testing.assert_allclose(found, np.full(3, expected), rtol=0.12)
 
 
-@pytest.mark.parametrize("init", ["split", "hyperfan"])
+@pytest.mark.parametrize("init", ["split", "common", "hyperfan"])
 def test_generated_biases_start_at_zero(init):
     for _, bias in layers(sample(init)):
         assert not np.any(bias)
 
 
-def test_split_networks_of_different_lambda_start_alike():
-    low, _, high = np.moveaxis(sample("split"), 1, 0)
+def cosines(init):
+    """Of the angles between the networks at both ends of the range of λ."""
+    low, _, high = np.moveaxis(sample(init), 1, 0)
     length = np.linalg.norm(low, axis=1) * np.linalg.norm(high, axis=1)
-    cosines = np.sum(low * high, axis=1) / length
-    assert np.mean(cosines) > 0.6
-    assert np.quantile(cosines, 0.02) > 0.3
+    return np.sum(low * high, axis=1) / length
 
 
-@pytest.mark.parametrize("init", ["split", "hyperfan", "plain"])
+def test_split_networks_of_different_lambda_start_alike():
+    assert np.mean(cosines("split")) > 0.6
+    assert np.quantile(cosines("split"), 0.02) > 0.3
+
+
+def test_common_networks_of_different_lambda_start_as_one():
+    assert np.min(cosines("common")) > 0.999
+    # But not quite: λ must matter.
+    low, _, high = np.moveaxis(sample("common"), 1, 0)
+    assert np.all(np.max(np.abs(high - low), axis=1) > 1e-6)
+
+
+def test_common_features_start_linear_in_lambda():
+    def bend(init):
+        """Of z, its second difference relative to the first."""
+        low, middle, high = np.moveaxis(sample(init), 1, 0)
+        return np.median(np.abs(high - 2 * middle + low)) / np.median(
+            np.abs(high - low)
+        )
+
+    assert bend("common") < 0.2 * bend("split")
+
+
+@pytest.mark.parametrize("init", ["split", "common", "hyperfan", "plain"])
 def test_no_weight_vanishes_at_the_centre_of_the_range(init):
     for weight, _ in layers(sample(init)[:, 1]):
         assert np.all(weight != 0)

@@ -6,9 +6,12 @@ import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Batch, Loss, slope_weight
+from hyperpinn_eqx.losses import multistep_loss
+from hyperpinn_eqx.multistep import adams_moulton, bdf
 
 pinn_loss = eqx.filter_jit(hpx.pinn_loss)
 residuals = eqx.filter_jit(hpx.residuals)
+multistep = eqx.filter_jit(multistep_loss)
 
 
 @pytest.fixture
@@ -109,3 +112,53 @@ def test_float32_models_and_batches_stay_float32_in_x64_mode(heat, model, batch,
     problem = hpx.Burgers()
     loss = pinn_loss(model, problem, batch, weight=slope_weight("x"))
     assert loss.total.dtype == jnp.float32
+
+
+@pytest.fixture
+def fields(heat, getkey):
+    """A tiny family of vector fields of two components."""
+    main = hpx.MainNetSpec((2, 4, 2), hpx.Box(x=(-2, 2), y=(-2, 2)), bounded=False)
+    return eqx.filter_jit(hpx.HyperPINN)(main, heat.parameters, (3,), key=getkey())
+
+
+@pytest.fixture
+def windows(batch):
+    """Four windows of two states for each λ."""
+    states = np.random.default_rng(0).normal(size=(3, 4, 2, 2))
+    return jnp.asarray(states, batch.lam.dtype)
+
+
+def test_multistep_loss_is_equation_nine(x64, fields, batch, windows):
+    scale, terms = np.array([2.0, 5.0]), []
+    for lam, pairs in zip(batch.lam, windows, strict=True):
+        field = eqx.filter_jit(fields(lam))
+        for old, new in pairs:
+            gap = (new - old) / 0.1 - (field(old) + field(new)) / 2
+            terms.append((gap / scale) ** 2)
+    loss = multistep(
+        fields,
+        batch.lam,
+        windows,
+        scheme=adams_moulton(1),
+        dt=0.1,
+        scale=jnp.asarray(scale),
+    )
+    assert set(loss.terms) == {"multistep"}
+    np.testing.assert_allclose(loss.total, np.mean(terms), rtol=1e-12)
+
+
+def test_a_multistep_loss_runs_the_hypernetwork_once_for_each_lambda(
+    heat, fields, counting, batch, windows
+):
+    counted, calls = counting(fields)
+    multistep(counted, batch.lam, windows, scheme=bdf(1), dt=0.1, scale=jnp.ones(2))
+    jax.effects_barrier()
+    expected = heat.parameters.scale(batch.lam)[:, 0]
+    np.testing.assert_allclose(np.sort(calls), np.sort(expected), rtol=1e-5)
+
+
+def test_windows_of_another_length_than_the_schemes_are_an_error(
+    fields, batch, windows
+):
+    with pytest.raises(ValueError, match="BDF 2 needs 3 consecutive states"):
+        multistep(fields, batch.lam, windows, scheme=bdf(2), dt=0.1, scale=jnp.ones(2))

@@ -15,7 +15,7 @@ from hyperpinn_eqx import (
     pretrained_names,
 )
 from hyperpinn_eqx.checkpoint import read_card
-from hyperpinn_eqx.experiments import EXPERIMENTS, build
+from hyperpinn_eqx.experiments import EXPERIMENTS
 
 COUNTS = {  # of the model, and of the network that is evaluated at every point
     "burgers-hyperpinn": (9385, 393),
@@ -43,7 +43,7 @@ def test_they_have_the_papers_counts(name):
 
 @each
 def test_they_have_the_architecture_of_their_experiment(name, getkey):
-    skeleton = eqx.filter_eval_shape(build, EXPERIMENTS[name], key=getkey())
+    skeleton = eqx.filter_eval_shape(EXPERIMENTS[name].build, key=getkey())
     assert load_pretrained(name).config() == skeleton.config()
 
 

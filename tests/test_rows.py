@@ -6,6 +6,10 @@ import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Batch, PINNRows, pinn_loss, slope_weight
+from hyperpinn_eqx.losses import multistep_loss
+from hyperpinn_eqx.multistep import adams_bashforth, adams_moulton, bdf
+from hyperpinn_eqx.rows import MultistepRows
+from hyperpinn_eqx.trajectories import Trajectories
 
 
 @pytest.fixture
@@ -78,3 +82,70 @@ def test_points_gather_where_the_residual_is_large(heat, x64, getkey):
     model = eqx.filter_jit(hpx.ConcatPINN)(main, heat.parameters, key=getkey())
     items = eqx.filter_jit(rows.draw)(model, jnp.array([[1.0]]), getkey())
     assert jnp.mean(items.point[0, :200, 1] > 0.8) > 0.4
+
+
+@pytest.fixture
+def data(x64):
+    """Three λ with two trajectories of 30 states (x, y) each."""
+    states = np.random.default_rng(0).normal(size=(3, 2, 30, 2)).cumsum(2)
+    lam = jnp.array([[0.0, 1.0], [0.5, 3.0], [1.0, 2.0]])
+    return Trajectories(lam, jnp.asarray(states), 0.1, jnp.ones((3, 2), bool))
+
+
+@pytest.fixture
+def pairs(data, getkey):
+    """A tiny HyperPINN from two parameters to a vector field of two components."""
+    main = hpx.MainNetSpec((2, 3, 2), hpx.Box(x=(-9, 9), y=(-9, 9)), bounded=False)
+    return eqx.filter_jit(hpx.HyperPINN)(
+        main, hpx.Box(b=(0, 1), a=(1, 3)), (4,), key=getkey()
+    )
+
+
+SCALE = np.array([2.0, 5.0])
+
+
+@pytest.mark.parametrize(
+    "scheme", [adams_moulton(1), bdf(3)], ids=lambda scheme: scheme.name
+)
+def test_the_squares_of_multistep_rows_add_up_to_the_loss(scheme, data, pairs, getkey):
+    rows = MultistepRows(data, scheme, jnp.asarray(SCALE), n_windows=7)
+    lams, items = eqx.filter_jit(rows.batch)(pairs, getkey())
+    np.testing.assert_array_equal(lams, data.lam)
+    # Every window makes one row for each of its two components.
+    windows = items.states.reshape(3, 7, 2, scheme.steps + 1, 2)
+    np.testing.assert_array_equal(windows[:, :, 0], windows[:, :, 1])
+    np.testing.assert_array_equal(items.component.reshape(21, 2), [[0, 1]] * 21)
+    r = every_row(rows, pairs, lams, items)
+    loss = eqx.filter_jit(multistep_loss)(
+        pairs, lams, windows[:, :, 0], scheme=scheme, dt=0.1, scale=jnp.asarray(SCALE)
+    )
+    np.testing.assert_allclose(jnp.sum(r**2) / 3, loss.total, rtol=1e-12)
+
+
+def test_the_key_decides_the_windows_of_multistep_rows(data, pairs):
+    rows = MultistepRows(data, adams_moulton(1), jnp.asarray(SCALE), n_windows=7)
+    first, again, other = (
+        rows.batch(pairs, jax.random.key(seed))[1].states for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert jnp.mean(first != other) > 0.5
+
+
+@pytest.mark.parametrize("scheme", [adams_moulton(2), adams_bashforth(7)])
+def test_a_scheme_that_diverges_for_discovery_is_an_error(scheme, data):
+    with pytest.raises(ValueError, match="expected one that converges for discovery"):
+        MultistepRows(data, scheme, jnp.asarray(SCALE), n_windows=7)
+
+
+def test_data_too_short_for_their_scheme_are_an_error(data):
+    short = eqx.tree_at(lambda d: d.states, data, data.states[:, :, :3])
+    MultistepRows(short, bdf(2), jnp.asarray(SCALE), n_windows=7)
+    with pytest.raises(ValueError, match=r"has 3 states .* more than the 3 step.s."):
+        MultistepRows(short, bdf(3), jnp.asarray(SCALE), n_windows=7)
+
+
+def test_unfinished_data_are_an_error(data):
+    finished = jnp.array([[True, True], [True, False], [True, True]])
+    data = eqx.tree_at(lambda d: d.finished, data, finished)
+    with pytest.raises(ValueError, match="data holds unfinished trajectories"):
+        MultistepRows(data, bdf(2), jnp.asarray(SCALE), n_windows=7)

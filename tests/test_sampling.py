@@ -6,6 +6,7 @@ import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import AbstractPDE, Box
+from hyperpinn_eqx.sampling import chebyshev
 
 uniform = eqx.filter_jit(hpx.uniform)
 log_uniform = eqx.filter_jit(hpx.log_uniform)
@@ -59,6 +60,44 @@ def test_spread_puts_one_point_into_each_nth_of_every_axis(n, getkey):
 def test_spread_pairs_the_axes_at_random(getkey):
     points = spread(Box(a=(0, 1), b=(0, 1)), 500, key=getkey())
     assert abs(np.corrcoef(np.asarray(points).T)[0, 1]) < 0.15
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8])
+def test_chebyshev_nodes_are_the_roots_of_their_polynomial(n, x64):
+    nodes = np.asarray(chebyshev(Box(a=(-1, 1)), (n,)))[:, 0]
+    polynomial = np.polynomial.chebyshev.Chebyshev.basis(n)
+    np.testing.assert_allclose(polynomial(nodes), np.zeros(n), atol=1e-13)
+    assert len(nodes) == n and np.all(np.diff(nodes) > 0)
+
+
+def test_chebyshev_nodes_are_those_of_scaled_units(x64):
+    box = Box(nu=(1e-3, 1e-1, "log"), fixed=(10, 10), a=(0, 5))
+    points = chebyshev(box, (4, 1, 3))
+    assert points.shape == (12, 3) and points.dtype == jnp.float64
+    np.testing.assert_allclose(points[:, 1], np.full(12, 10.0), rtol=1e-15)
+    log, a = np.unique(np.round(box.scale(points)[:, [0, 2]], 12), axis=0).T
+    assert len(log) == 12  # all combinations
+    four, three = (np.sort(np.cos(np.pi * (np.arange(n) + 0.5) / n)) for n in (4, 3))
+    np.testing.assert_allclose(log, np.repeat(four, 3), atol=1e-12)
+    np.testing.assert_allclose(a, np.tile(three, 4), atol=1e-12)
+
+
+def test_interpolation_at_chebyshev_nodes_holds_at_the_ends(x64):
+    # Runge's function, which equispaced nodes miss by far.
+    def worst(nodes):
+        t = np.linspace(-1, 1, 500)
+        c = np.polynomial.chebyshev.chebfit(nodes, 1 / (1 + 25 * nodes**2), 20)
+        values = np.polynomial.chebyshev.chebval(t, c)
+        return np.max(np.abs(values - 1 / (1 + 25 * t**2)))
+
+    nodes = np.asarray(chebyshev(Box(a=(-1, 1)), (21,)))[:, 0]
+    assert worst(nodes) < 0.1 and worst(np.linspace(-1, 1, 21)) > 1
+
+
+@pytest.mark.parametrize("counts", [(), (3,), (3, 0), (2, 2, 2)], ids=str)
+def test_chebyshev_needs_a_positive_count_for_each_axis(counts):
+    with pytest.raises(ValueError, match="counts = .*expected 2 positive numbers"):
+        chebyshev(BOX, counts)
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
-"""What a family of partial differential equations has to say about itself."""
+"""What a family of differential equations has to say about itself."""
 
 import abc
+from collections.abc import Callable
 
 import equinox as eqx
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from ..box import Box
 from ..jets import Jet
@@ -21,7 +23,6 @@ class AbstractPDE(eqx.Module):
         parameters: the range of λ, e.g. `Box(nu=(1e-3, 1e-1, "log"))`.
         derivatives: what the residual needs, e.g. `("t", "x", "xx")`.
 
-    >>> import jax.numpy as jnp
     >>> class Heat(AbstractPDE):
     ...     domain = Box(t=(0, 1), x=(-1, 1))
     ...     parameters = Box(kappa=(0.01, 1.0, "log"))
@@ -66,3 +67,53 @@ class AbstractPDE(eqx.Module):
         self, tx: Float[Array, " d"], lam: Float[Array, "*p"]
     ) -> Float[Array, ""]:
         """The prescribed u at a point of the boundary in space."""
+
+
+class AbstractODE(eqx.Module):
+    """A family of autonomous systems dx/dt = f(x; λ), for λ in a box.
+
+    Like a model, it is called with λ and returns a vector field: whatever takes a
+    learned family takes the exact one too.
+
+    Attributes:
+        initial: the range of initial states; its names are those of the state.
+        parameters: the range of λ.
+
+    >>> class Pendulum(AbstractODE):
+    ...     initial = Box(angle=(-1, 1), speed=(-1, 1))
+    ...     parameters = Box(damping=(0.1, 1.0))
+    ...
+    ...     def field(self, x, lam):
+    ...         return jnp.array([x[1], -jnp.sin(x[0]) - lam[0] * x[1]])
+    >>> print(Pendulum()(0.5)(jnp.array([0.0, 1.0])))
+    [ 1.  -0.5]
+    """
+
+    initial: eqx.AbstractClassVar[Box]
+    parameters: eqx.AbstractClassVar[Box]
+
+    @abc.abstractmethod
+    def field(
+        self, x: Float[Array, " d"], lam: Float[Array, " p"]
+    ) -> Float[Array, " d"]:
+        """f(x; λ) at one state, shape (d,), for λ in physical units, shape (p,)."""
+
+    def __call__(self, lam: ArrayLike) -> Callable[[Array], Array]:
+        """The exact vector field for λ in physical units.
+
+        Raises:
+            ValueError: λ has the wrong shape, is not finite, or is not positive where
+                its whole range is.
+
+        Warns:
+            UserWarning: λ lies outside the range.
+        """
+        value = self.parameters.parameter(lam)
+
+        def field(x: Array) -> Array:
+            x = jnp.asarray(x)
+            if not jnp.issubdtype(x.dtype, jnp.inexact):
+                x = x.astype(value.dtype)
+            return self.field(x, value.astype(x.dtype))
+
+        return field

@@ -1,0 +1,201 @@
+"""What the Lorenz models can do, beside what nothing could do better, as text."""
+
+import functools
+from collections.abc import Mapping
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+
+from .attractors import (
+    LongRun,
+    classify,
+    long_run,
+    occupancy_divergence,
+    spectrum_distance,
+)
+from .experiments import EXPERIMENTS, parameter_counts, test_set
+from .experiments.lorenz import SCHEME, LorenzExperiment
+from .forecasts import field_error, trajectory_errors, valid_prediction_time
+from .model import AbstractModel
+from .multistep import Field, add_bias, remove_bias
+from .problems import Lorenz
+from .trajectories import Family, simulate
+
+
+class WithoutBias(eqx.Module):
+    """A learned family with the trapezoid rule's leading bias removed."""
+
+    family: Family
+    dt: float = eqx.field(static=True, default=0.01)
+
+    def __call__(self, lam: jax.Array) -> Field:
+        return remove_bias(self.family(lam), SCHEME, self.dt)
+
+
+class WithBias(eqx.Module):
+    """The family that a perfect network would learn by the trapezoid rule."""
+
+    family: Family
+    dt: float = eqx.field(static=True, default=0.01)
+
+    def __call__(self, lam: jax.Array) -> Field:
+        return add_bias(self.family(lam), SCHEME, self.dt)
+
+
+class LorenzRow(eqx.Module):
+    """All measures of one family on the test set.
+
+    Attributes:
+        field: relative L2 error of the field.
+        mse: mean squared error per component of each trajectory, NaN if it failed.
+        finished: which of the trajectories of 25 s stayed finite.
+        valid_time: Lyapunov times until a forecast fails, for the chaotic λ.
+        lyapunov: |error| of the largest exponent, for the chaotic λ.
+        lyapunov_sum: |sum of all exponents + σ + 1 + β|.
+        occupancy: D_stsp for the chaotic λ.
+        spectrum: D_H for the chaotic λ.
+        behaviours: of each test case, see `classify`.
+    """
+
+    field: float
+    mse: Float[np.ndarray, " M"]
+    finished: Bool[np.ndarray, " M"]
+    valid_time: Float[np.ndarray, " C"]
+    lyapunov: Float[np.ndarray, " C"]
+    lyapunov_sum: Float[np.ndarray, " M"]
+    occupancy: Float[np.ndarray, " C"]
+    spectrum: Float[np.ndarray, " C"]
+    behaviours: list[str]
+
+
+@functools.cache
+def true_run() -> LongRun:
+    """The exact family's long runs from the test set's initial states."""
+    true = test_set()
+    return long_run(Lorenz(), true.lam, true.states[:, 0, 0])
+
+
+def measure(
+    family: Family, *, rtol: float = 1e-9, solver: dfx.AbstractSolver | None = None
+) -> LorenzRow:
+    """Measures a family on the 100 test cases.
+
+    Args:
+        family: a trained model, or a field with a known error.
+        rtol: tolerance of the forecasts.
+        solver: of the forecasts; the one of the data by default.
+    """
+    true, run = test_set(), true_run()
+    chaotic = np.array([b == "chaos" for b in classify(run)])
+    forecast = simulate(
+        family,
+        true.lam,
+        true.states[:, :, 0],
+        duration=true.t[-1],
+        dt=true.dt,
+        rtol=rtol,
+        solver=solver,
+    )
+    # Another tolerance than the truth's, so that the exact field has a floor too.
+    found = long_run(family, true.lam, true.states[:, 0, 0], rtol=1e-5)
+    # Only chaotic cases have a size and a Lyapunov time.
+    time = valid_prediction_time(forecast, true, np.where(chaotic, run.size, 1.0))
+    exact_sum = -np.sum(np.asarray(true.lam)[:, :2], axis=1) - 1
+    late = run.half
+    pairs = [
+        (found.states[i, late:], run.states[i, late:]) for i in np.flatnonzero(chaotic)
+    ]
+    return LorenzRow(
+        field_error(family, Lorenz(), true)[0],
+        trajectory_errors(forecast, true)[:, 0],
+        np.asarray(forecast.finished)[:, 0],
+        (time[:, 0] * run.lyapunov)[chaotic],
+        np.abs(found.lyapunov - run.lyapunov)[chaotic],
+        np.abs(found.lyapunov_sum - exact_sum),
+        np.array([occupancy_divergence(*pair) for pair in pairs]),
+        np.array([spectrum_distance(*pair) for pair in pairs]),
+        classify(found),
+    )
+
+
+def measure_all(models: Mapping[str, AbstractModel]) -> dict[str, LorenzRow]:
+    """Models, models without their bias, and the floors: every row of the table."""
+    rows = {name: measure(model) for name, model in models.items()}
+    for name, model in models.items():
+        rows[f"{name}, bias removed"] = measure(WithoutBias(model))
+    exact = Lorenz()
+    rows["exact field + trapezoid bias"] = measure(WithBias(exact))
+    rows["exact field, rtol 1e-3"] = measure(exact, rtol=1e-3)
+    rows["exact field, Dopri8, rtol 1e-12"] = measure(
+        exact, rtol=1e-12, solver=dfx.Dopri8()
+    )
+    return rows
+
+
+def lorenz_table(
+    rows: Mapping[str, LorenzRow], models: Mapping[str, AbstractModel]
+) -> str:
+    """The forecasts of every row as a Markdown table."""
+    lines = [
+        "| field | parameters | per point | field error | MSE, paper | MSE, mean "
+        "| MSE, median | valid time, quartiles | failed |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in rows.items():
+        known, counts = EXPERIMENTS.get(name), ["", ""]
+        if name in models:
+            counts = [str(n) for n in parameter_counts(models[name]).values()]
+        paper = f"{known.paper_mse}" if isinstance(known, LorenzExperiment) else ""
+        quartiles = np.quantile(row.valid_time, [0.25, 0.5, 0.75])
+        lines.append(
+            f"| {name} | {counts[0]} | {counts[1]} | {row.field:.1e} | {paper} "
+            f"| {np.mean(row.mse):.3g} | {np.median(row.mse):.1e} "
+            f"| {' / '.join(f'{q:.1f}' for q in quartiles)} | {np.sum(~row.finished)} |"
+        )
+    return "\n".join(lines)
+
+
+def attractor_table(rows: Mapping[str, LorenzRow]) -> str:
+    """The long-run measures of every row as a Markdown table."""
+    true = classify(true_run())
+    lines = [
+        "| field | behaviour right | exponent, error | sum, error | D_stsp | D_H |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in rows.items():
+        right = np.mean([a == b for a, b in zip(row.behaviours, true, strict=True)])
+        lines.append(
+            f"| {name} | {right:.0%} | {np.median(row.lyapunov):.3f} "
+            f"| {np.median(row.lyapunov_sum):.1e} | {np.median(row.occupancy):.2f} "
+            f"| {np.median(row.spectrum):.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def confusion_table(table: Mapping[str, Mapping[str, int]]) -> str:
+    """What `confusion` returns as a Markdown table: truth in rows."""
+    columns = list(next(iter(table.values())))
+    lines = [
+        "| truth | " + " | ".join(columns) + " |",
+        "| --- |" + " ---: |" * len(columns),
+    ]
+    for row, counts in table.items():
+        lines.append(f"| {row} | " + " | ".join(str(c) for c in counts.values()) + " |")
+    return "\n".join(lines)
+
+
+def lorenz_tables(models: Mapping[str, AbstractModel]) -> str:
+    """Both tables: what `python -m hyperpinn_eqx evaluate` prints."""
+    rows = measure_all(models)
+    chaotic = len(next(iter(rows.values())).valid_time)
+    return (
+        "Lorenz system: 100 test trajectories of 25 s, parameters and initial states "
+        "not seen in training\n"
+        f"(valid times in Lyapunov times, over the {chaotic} chaotic cases)\n\n"
+        f"{lorenz_table(rows, models)}\n\n"
+        "The long run, 200 s: medians over the chaotic cases\n\n"
+        f"{attractor_table(rows)}"
+    )

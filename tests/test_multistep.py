@@ -1,0 +1,283 @@
+from fractions import Fraction
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperpinn_eqx.multistep import (
+    adams_bashforth,
+    adams_moulton,
+    add_bias,
+    bdf,
+    remove_bias,
+    residual,
+)
+
+MAKERS = [adams_bashforth, adams_moulton, bdf]
+EVERY = [make(k) for make in MAKERS for k in range(1, 11)]
+LOW = [
+    *map(adams_bashforth, range(1, 5)),
+    *map(adams_moulton, range(1, 4)),
+    *map(bdf, range(1, 5)),
+]
+
+
+def name(scheme):
+    return scheme.name
+
+
+def slope(steps, errors):
+    """The power of Δt with which errors fall, by regression."""
+    return np.polyfit(np.log(steps), np.log(errors), 1)[0]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "alpha", "beta", "order"),
+    [
+        (adams_moulton(1), "1 -1", "1/2 1/2", 2),
+        (adams_moulton(2), "1 -1 0", "5/12 2/3 -1/12", 3),
+        (adams_bashforth(1), "1 -1", "0 1", 1),
+        (adams_bashforth(2), "1 -1 0", "0 3/2 -1/2", 2),
+        (bdf(1), "1 -1", "1 0", 1),
+        (bdf(2), "1 -4/3 1/3", "2/3 0 0", 2),
+    ],
+    ids=["AM1", "AM2", "AB1", "AB2", "BDF1", "BDF2"],
+)
+def test_coefficients_are_those_of_the_textbooks(scheme, alpha, beta, order):
+    assert scheme.alpha == tuple(map(Fraction, alpha.split()))
+    assert scheme.beta == tuple(map(Fraction, beta.split()))
+    assert scheme.order == order
+    assert scheme.steps == len(scheme.alpha) - 1 == len(scheme.beta) - 1
+
+
+@pytest.mark.parametrize("scheme", EVERY, ids=name)
+def test_a_scheme_is_exact_for_polynomials_up_to_its_order_and_no_further(scheme):
+    def defect(q, last=3):
+        """Of x(t) = t^q around t = 3, in exact arithmetic."""
+        times = [Fraction(last - j) for j in range(scheme.steps + 1)]
+        states = sum(a * t**q for a, t in zip(scheme.alpha, times, strict=True))
+        if q == 0:
+            return states
+        slopes = (b * t ** (q - 1) for b, t in zip(scheme.beta, times, strict=True))
+        return states - q * sum(slopes)
+
+    assert [defect(q) for q in range(scheme.order + 1)] == [0] * (scheme.order + 1)
+    assert defect(scheme.order + 1) != 0
+
+
+@pytest.mark.parametrize("scheme", LOW, ids=name)
+def test_the_residual_of_a_true_trajectory_falls_with_the_order(scheme, x64):
+    steps = [0.1, 0.05, 0.025]
+
+    @eqx.filter_jit
+    def sizes():
+        found = []
+        for dt in steps:
+            t = 0.3 + dt * jnp.arange(scheme.steps + 1.0)
+            states = jnp.stack([jnp.cos(t), jnp.sin(t)], axis=1)
+            r = residual(scheme, lambda x: jnp.stack([-x[1], x[0]]), states, dt)
+            found.append(jnp.linalg.norm(r))
+        return jnp.stack(found)
+
+    assert abs(slope(steps, sizes()) - scheme.order) < 0.1
+
+
+@pytest.mark.parametrize("scheme", LOW, ids=name)
+def test_the_error_constant_is_that_of_the_leading_term(scheme, x64):
+    # Every derivative of e^t is 1 at the last state, t = 0.
+    dt = 0.01
+    states = jnp.exp(-dt * jnp.arange(scheme.steps, -1.0, -1.0))[:, None]
+    r = eqx.filter_jit(residual)(scheme, lambda x: x, states, dt)
+    constant = r[0] / dt**scheme.order
+    np.testing.assert_allclose(constant, scheme.error_constant, rtol=0.05)
+
+
+def test_the_trapezoid_residual_is_equation_nine(x64):
+    rng = np.random.default_rng(0)
+    old, new = rng.normal(size=(2, 3))
+    r = eqx.filter_jit(residual)(
+        adams_moulton(1), jnp.sin, jnp.asarray(np.stack([old, new])), 0.1
+    )
+    expected = (new - old) / 0.1 - (np.sin(old) + np.sin(new)) / 2
+    np.testing.assert_allclose(r, expected, rtol=1e-12)
+
+
+def ones(scheme):
+    """As many states as a scheme needs."""
+    return jnp.ones((scheme.steps + 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "calls"),
+    [(adams_moulton(2), 3), (adams_bashforth(3), 3), (bdf(3), 1)],
+    ids=["AM2", "AB3", "BDF3"],
+)
+def test_a_field_is_evaluated_only_where_its_weight_is_not_zero(scheme, calls):
+    seen = []
+    residual(scheme, lambda x: seen.append(x) or x, ones(scheme), 1.0)
+    assert len(seen) == calls
+
+
+@pytest.mark.parametrize("dt", [0.0, -0.1, float("nan"), float("inf")], ids=str)
+def test_a_bad_time_step_is_an_error(dt):
+    scheme = bdf(2)
+    with pytest.raises(ValueError, match=f"dt = {dt}, expected a positive number"):
+        residual(scheme, jnp.sin, ones(scheme), dt)
+    for shift in (add_bias, remove_bias):
+        with pytest.raises(ValueError, match=f"dt = {dt}, expected a positive number"):
+            shift(jnp.sin, scheme, dt)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (4, 2), (3,)], ids=str)
+def test_another_number_of_states_is_an_error(shape, unchecked):
+    with pytest.raises(ValueError, match=r"expected \(3, d\): BDF 2 needs 3 cons"):
+        residual(bdf(2), jnp.sin, jnp.ones(shape), 0.1)
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("k", [-1, 0, 11])
+def test_a_bad_number_of_steps_is_an_error(make, k):
+    with pytest.raises(ValueError, match=f"{make.__name__}: k = {k}, expected 1, ..."):
+        make(k)
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [*map(adams_bashforth, range(1, 7)), adams_moulton(1), *map(bdf, range(1, 11))],
+    ids=name,
+)
+def test_schemes_that_converge_for_discovery_pass(scheme):
+    scheme.check_discovery()
+    assert scheme.discovery_root <= 1 + 1e-12
+
+
+@pytest.mark.parametrize(
+    "scheme", [adams_bashforth(7), *map(adams_moulton, (2, 3, 4))], ids=name
+)
+def test_schemes_that_diverge_for_discovery_are_errors(scheme):
+    with pytest.raises(ValueError, match=f"{scheme.name}, expected one that conv"):
+        scheme.check_discovery()
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [adams_moulton(1), adams_moulton(2), adams_moulton(3), adams_bashforth(2)],
+    ids=name,
+)
+def test_an_error_in_a_slope_grows_by_the_discovery_root(scheme):
+    # Slopes of x' = x from its exact states, one by one: from exact first slopes, and
+    # from one that is wrong by 1.
+    alpha = np.array(scheme.alpha, float)
+    beta = np.trim_zeros(np.array(scheme.beta, float))
+    n, known, dt = 25, len(beta) - 1, 0.01
+    skip = int(scheme.beta[0] == 0)  # explicit schemes know no slope at the last state
+    x = np.exp(dt * np.arange(n + 5))
+
+    def slopes(error):
+        """The recursion; the last of the first slopes is wrong by so much."""
+        f = list(x[:known])
+        f[-1] += error
+        while len(f) < n:
+            last = len(f) + skip
+            wanted = alpha @ x[last - scheme.steps : last + 1][::-1] / dt
+            f.append((wanted - beta[1:] @ f[: -known - 1 : -1]) / beta[0])
+        return np.array(f)
+
+    wrong = np.abs(slopes(1.0) - slopes(0.0))
+    np.testing.assert_allclose(wrong[-1] / wrong[-2], scheme.discovery_root, rtol=1e-3)
+    # From exact slopes the rest is as good as the scheme's order.
+    if scheme.discovery_root <= 1:
+        np.testing.assert_allclose(slopes(0.0), x[:n], rtol=1e-4)
+
+
+def curved(x):
+    """A field with the trajectory (1 / (1 + t), √(1 + t)) from (1, 1)."""
+    return jnp.stack([-(x[0] ** 2), x[0] * x[1] / 2])
+
+
+def curve(scheme, dt):
+    t = 0.2 + dt * jnp.arange(scheme.steps + 1.0)
+    return jnp.stack([1 / (1 + t), jnp.sqrt(1 + t)], axis=1)
+
+
+BIASED = [adams_bashforth(1), adams_moulton(1), adams_bashforth(2), bdf(1), bdf(3)]
+
+
+@pytest.mark.parametrize("scheme", BIASED, ids=name)
+def test_without_its_bias_a_learned_field_is_better_by_a_power_of_the_step(scheme, x64):
+    # What the scheme makes of x' = x is g(x) = m x, exactly. For the trapezoid rule
+    # m = 2 / Δt tanh(Δt / 2).
+    steps = np.array([0.2, 0.1, 0.05])
+    alpha, beta = np.array(scheme.alpha, float), np.array(scheme.beta, float)
+    past = np.exp(-steps[:, None] * np.arange(scheme.steps + 1))
+    factors = past @ alpha / steps / (past @ beta)
+    if scheme == adams_moulton(1):
+        np.testing.assert_allclose(factors, 2 / steps * np.tanh(steps / 2), rtol=1e-12)
+
+    @eqx.filter_jit
+    def debiased(x):
+        fields = [
+            remove_bias(lambda x, m=m: m * x, scheme, dt)
+            for m, dt in zip(factors.tolist(), steps.tolist(), strict=True)
+        ]
+        return jnp.stack([field(x)[0] for field in fields])
+
+    before, after = np.abs(factors - 1), np.abs(debiased(jnp.ones(1)) - 1)
+    assert np.all(after < before)
+    assert abs(slope(steps, before) - scheme.order) < 0.2
+    assert slope(steps, after) > scheme.order + 0.8
+
+
+def test_the_trapezoid_rule_gains_two_powers(x64):
+    steps = [0.2, 0.1, 0.05]
+
+    def error(dt):
+        field = remove_bias(
+            lambda x: 2 / dt * jnp.tanh(dt / 2) * x, adams_moulton(1), dt
+        )
+        return abs(eqx.filter_jit(field)(jnp.ones(1))[0] - 1)
+
+    assert abs(slope(steps, [error(dt) for dt in steps]) - 4) < 0.1
+
+
+@pytest.mark.parametrize("scheme", BIASED, ids=name)
+def test_with_its_bias_a_nonlinear_field_fits_the_scheme_better(scheme, x64):
+    steps = [0.02, 0.01, 0.005]
+
+    @eqx.filter_jit
+    def sizes():
+        found = []
+        for dt in steps:
+            states = curve(scheme, dt)
+            fields = (curved, add_bias(curved, scheme, dt))
+            r = jnp.stack([residual(scheme, f, states, dt) for f in fields])
+            found.append(jnp.linalg.norm(r, axis=1))
+        return jnp.stack(found, axis=1)
+
+    true, biased = sizes()
+    assert abs(slope(steps, true) - scheme.order) < 0.2
+    assert slope(steps, biased) > scheme.order + 0.8
+
+
+@pytest.mark.parametrize(
+    "scheme", [bdf(1), adams_moulton(1), adams_bashforth(2)], ids=name
+)
+def test_removing_an_added_bias_gives_the_field_back(scheme, x64):
+    steps = [0.1, 0.05, 0.025]
+    x = jnp.array([0.7, 1.3])
+
+    @eqx.filter_jit
+    def gaps(x):
+        found = []
+        for dt in steps:
+            there = add_bias(curved, scheme, dt)
+            back = remove_bias(there, scheme, dt)
+            found.append(
+                jnp.stack([jnp.linalg.norm(f(x) - curved(x)) for f in (there, back)])
+            )
+        return jnp.stack(found, axis=1)
+
+    there, back = gaps(x)
+    assert np.all(back < 0.2 * there)
+    assert slope(steps, back) > 2 * scheme.order - 0.3
