@@ -1,6 +1,7 @@
 import dataclasses
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,23 +9,37 @@ import pytest
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import (
     Burgers,
+    Lorenz,
     count_parameters,
     family_error,
+    field_error,
     load_card,
     load_pretrained,
     pretrained_names,
+    simulate,
+    trajectory_errors,
 )
 from hyperpinn_eqx.checkpoint import read_card
-from hyperpinn_eqx.experiments import EXPERIMENTS
+from hyperpinn_eqx.experiments import EXPERIMENTS, test_set
 
-COUNTS = {  # of the model, and of the network that is evaluated at every point
+BURGERS = {  # of the model, and of the network that is evaluated at every point
     "burgers-hyperpinn": (9385, 393),
     "burgers-small-pinn": (401, 393),
     "burgers-large-pinn": (9665, 9633),
 }
+LORENZ = {
+    "lorenz-hyperpinn": (1235, 115),
+    "lorenz-small": (214, 115),
+    "lorenz-large": (3334, 1795),
+}
+COUNTS = BURGERS | LORENZ
 POINT = np.array([0.5, -0.25], dtype=np.float32)
+STATE = np.array([-3.0, 4.0, 20.0], dtype=np.float32)
+CASE = np.array([10, 2, 20], dtype=np.float32)
 
 each = pytest.mark.parametrize("name", COUNTS)
+burgers = pytest.mark.parametrize("name", BURGERS)
+lorenz = pytest.mark.parametrize("name", LORENZ)
 
 
 def test_every_model_is_shipped_with_its_card():
@@ -36,7 +51,8 @@ def test_every_model_is_shipped_with_its_card():
 @each
 def test_they_have_the_papers_counts(name):
     model = load_pretrained(name)
-    found = count_parameters(model), count_parameters(model(0.01))
+    net = model(0.01 if name in BURGERS else CASE)
+    found = count_parameters(model), count_parameters(net)
     assert found == COUNTS[name]
     assert tuple(load_card(name)["parameters"].values()) == COUNTS[name]
 
@@ -47,21 +63,21 @@ def test_they_have_the_architecture_of_their_experiment(name, getkey):
     assert load_pretrained(name).config() == skeleton.config()
 
 
-@each
+@burgers
 def test_they_load_in_float32(name):
     u = load_pretrained(name)(0.1)(jnp.asarray(POINT))
     assert u.dtype == jnp.float32
     np.testing.assert_allclose(u, Burgers().exact(0.5, -0.25, 0.1), rtol=0, atol=0.02)
 
 
-@each
+@burgers
 def test_they_load_in_float64(x64, name):
     u = load_pretrained(name)(0.1)(jnp.array([0.5, -0.25]))
     assert u.dtype == jnp.float64
     np.testing.assert_allclose(u, Burgers().exact(0.5, -0.25, 0.1), rtol=0, atol=0.02)
 
 
-@each
+@burgers
 def test_the_card_tells_the_errors_that_the_weights_have(x64, name):
     # Four of the 64 viscosities: every 21st.
     found = family_error(load_pretrained(name), Burgers(), n_lam=4)
@@ -73,7 +89,7 @@ def test_the_card_tells_the_errors_that_the_weights_have(x64, name):
     )
 
 
-@each
+@burgers
 def test_the_mean_on_the_card_is_the_mean_over_its_viscosities(name):
     error = load_card(name)["error"]
     assert len(error["nu"]) == len(error["mse_per_nu"]) == 64
@@ -85,7 +101,7 @@ def test_the_hyperpinn_is_as_good_as_the_papers():
     assert family_error(model, Burgers()).mean <= 1.9e-5
 
 
-@each
+@burgers
 def test_the_card_tells_how_the_model_was_trained(name):
     card, experiment = load_card(name), EXPERIMENTS[name]
     stages = [experiment.start, experiment.finish]
@@ -97,6 +113,45 @@ def test_the_card_tells_how_the_model_was_trained(name):
     assert card["stages"][-1]["mse"] == card["error"]["mse"]
     for key in ("seed", "date", "hardware", "versions", "dtype", "equation"):
         assert key in card
+
+
+@lorenz
+def test_lorenz_fields_load_in_both_precisions(name):
+    exact = np.asarray(Lorenz()(CASE)(jnp.asarray(STATE)))
+    single = load_pretrained(name)(CASE)(jnp.asarray(STATE))
+    assert single.dtype == jnp.float32
+    with jax.enable_x64(True):
+        double = load_pretrained(name)(CASE)(jnp.asarray(STATE, jnp.float64))
+        assert double.dtype == jnp.float64
+    np.testing.assert_allclose(single, double, rtol=1e-3, atol=1e-3)
+    assert np.linalg.norm(double - exact) < 0.02 * np.linalg.norm(exact)
+
+
+@lorenz
+def test_the_card_tells_the_field_error_that_the_weights_have(name):
+    found, _ = field_error(load_pretrained(name), Lorenz(), test_set())
+    told = load_card(name)["error"]["field_relative_l2"]
+    np.testing.assert_allclose(told, found, rtol=1e-3)
+
+
+def test_the_lorenz_hyperpinn_is_as_good_as_it_should_be():
+    model, true = load_pretrained("lorenz-hyperpinn"), test_set()
+    assert field_error(model, Lorenz(), true)[0] <= 5e-3
+    errors = trajectory_errors(simulate(model, true.lam, true.states[:, :, 0]), true)
+    assert np.all(np.isfinite(errors))
+    assert np.mean(errors) < 17.5 and np.median(errors) <= 0.1
+
+
+@lorenz
+def test_the_card_tells_how_the_lorenz_model_was_trained(name):
+    card, experiment = load_card(name), EXPERIMENTS[name]
+    stages = [s for s in (experiment.start, experiment.finish) if s is not None]
+    for stage, told in zip(stages, card["stages"], strict=True):
+        settings = {"stage": type(stage).__name__, **dataclasses.asdict(stage)}
+        assert {key: told.get(key) for key in settings} == settings
+    for key in ("seed", "date", "hardware", "versions", "dtype", "equation", "data"):
+        assert key in card
+    assert card["error"]["finished"] == 100
 
 
 @each
