@@ -1,6 +1,5 @@
 """Physics-informed hypernetworks in JAX and Equinox."""
 
-from .attractors import BEHAVIOURS as BEHAVIOURS
 from .attractors import LongRun as LongRun
 from .attractors import classify as classify
 from .attractors import confusion as confusion

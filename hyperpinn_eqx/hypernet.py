@@ -37,7 +37,7 @@ class HyperPINN(AbstractModel):
               variance: at every λ the main network starts as if initialised alone,
               and the networks of different λ start alike.
             - `"common"`: a twentieth of the variance for W, and a trunk with half the
-              usual weights and no biases: all λ start on nearly the same network, and
+              usual weights and no biases: all λ start on much the same network, and
               z is nearly linear in λ. Where data come from few λ, this keeps θ(λ)
               from bending or jumping between them, which no loss would see.
             - `"hyperfan"`: θ₀ = 0 and W carries all the variance.

@@ -119,7 +119,7 @@ def test_parameter_counts_are_those_of_the_model_and_of_one_network(hyper):
     assert counts == {"model": 123, "main network": 25}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def lorenz_data():
     """A training set of a second instead of 25, for all λ."""
     real = simulate

@@ -11,6 +11,7 @@ from hyperpinn_eqx import (
     Burgers,
     Lorenz,
     count_parameters,
+    experiments,
     family_error,
     field_error,
     load_card,
@@ -20,7 +21,7 @@ from hyperpinn_eqx import (
     trajectory_errors,
 )
 from hyperpinn_eqx.checkpoint import read_card
-from hyperpinn_eqx.experiments import EXPERIMENTS, test_set
+from hyperpinn_eqx.experiments import EXPERIMENTS
 
 BURGERS = {  # of the model, and of the network that is evaluated at every point
     "burgers-hyperpinn": (9385, 393),
@@ -123,19 +124,20 @@ def test_lorenz_fields_load_in_both_precisions(name):
     with jax.enable_x64(True):
         double = load_pretrained(name)(CASE)(jnp.asarray(STATE, jnp.float64))
         assert double.dtype == jnp.float64
+    single, double = np.asarray(single), np.asarray(double)
     np.testing.assert_allclose(single, double, rtol=1e-3, atol=1e-3)
     assert np.linalg.norm(double - exact) < 0.02 * np.linalg.norm(exact)
 
 
 @lorenz
 def test_the_card_tells_the_field_error_that_the_weights_have(name):
-    found, _ = field_error(load_pretrained(name), Lorenz(), test_set())
+    found, _ = field_error(load_pretrained(name), Lorenz(), experiments.test_set())
     told = load_card(name)["error"]["field_relative_l2"]
     np.testing.assert_allclose(told, found, rtol=1e-3)
 
 
 def test_the_lorenz_hyperpinn_is_as_good_as_it_should_be():
-    model, true = load_pretrained("lorenz-hyperpinn"), test_set()
+    model, true = load_pretrained("lorenz-hyperpinn"), experiments.test_set()
     assert field_error(model, Lorenz(), true)[0] <= 5e-3
     errors = trajectory_errors(simulate(model, true.lam, true.states[:, :, 0]), true)
     assert np.all(np.isfinite(errors))
