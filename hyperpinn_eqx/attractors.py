@@ -129,9 +129,10 @@ def _long_run(
 
         def slope(t: ArrayLike, y: tuple, args: None) -> tuple:
             x, w = y[:2]
-            f, turned = jax.jvp(field, (x,), (w,))
+            jacobian, f = jax.jacfwd(lambda x: (field(x),) * 2, has_aux=True)(x)
+            turned = jacobian @ w
             rate = w @ turned / (w @ w)
-            return f, turned - rate * w, rate, jnp.trace(jax.jacfwd(field)(x))
+            return f, turned - rate * w, rate, jnp.trace(jacobian)
 
         zero = jnp.zeros(())
         solution = dfx.diffeqsolve(
