@@ -51,7 +51,6 @@ def run(name: str, seed: int, folder: pathlib.Path) -> dict:
     row = lorenz_tables.measure(model)
     better = lorenz_tables.WithoutBias(model)
     truth = hpx.classify(lorenz_tables.true_run())
-    right = np.mean([a == b for a, b in zip(row.behaviours, truth, strict=True)])
     exact, test = hpx.Lorenz(), experiments.test_set()
     return {
         "name": name,
@@ -63,7 +62,7 @@ def run(name: str, seed: int, folder: pathlib.Path) -> dict:
         "mse_median": float(np.median(row.mse)),
         "failed": int(np.sum(~row.finished)),
         "valid_time": float(np.median(row.valid_time)),
-        "behaviour_right": float(right),
+        "behaviour_right": row.right,
         "confusion": hpx.confusion(truth, row.behaviours),
     }
 

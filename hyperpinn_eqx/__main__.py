@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before any array is made: training and evaluation are in float64.
     jax.config.update("jax_enable_x64", True)
     from . import experiments, lorenz_tables, tables
-    from .problems import Burgers, Lorenz
+    from .problems import Lorenz
 
     try:
         if arguments.command == "train":
@@ -45,12 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 *tables.shipped(experiments.LorenzExperiment),
             ]
             models = tables.load_models(names)
-            burgers, lorenz = (
-                {n: m for n, m in models.items() if m.parameters == problem.parameters}
-                for problem in (Burgers, Lorenz)
-            )
+            lorenz = {
+                name: model
+                for name, model in models.items()
+                if model.parameters.names == Lorenz.parameters.names
+            }
+            burgers = {n: m for n, m in models.items() if n not in lorenz}
             if burgers:
-                print(tables.burgers_tables(list(burgers)))
+                print(tables.burgers_tables(burgers))
             if lorenz:
                 print("\n" * bool(burgers) + lorenz_tables.lorenz_tables(lorenz))
     except (ValueError, FileNotFoundError) as error:

@@ -5,10 +5,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, Bool, Float
 
 from .model import cast
-from .trajectories import Family
+from .trajectories import Family, checked, solve
 
 # In the order of rising complexity; the last is no behaviour but a solver's failure.
 BEHAVIOURS = (
@@ -94,14 +94,7 @@ def long_run(
     Raises:
         ValueError: shapes that do not fit, or a time or tolerance not positive.
     """
-    lam, start = np.asarray(lam, np.float64), np.asarray(start, np.float64)
-    if lam.ndim != 2 or start.ndim != 2 or len(lam) != len(start):
-        raise ValueError(
-            f"lam has shape {lam.shape} and start {start.shape}, expected (M, p) and "
-            "(M, d)"
-        )
-    if not np.all(np.isfinite(start)):
-        raise ValueError("start is not finite, expected finite initial states")
+    lam, start = checked(lam, start, ("M", "d"))
     if not (0 < dt < duration < np.inf and 0 < rtol < 1):
         raise ValueError(
             f"duration = {duration}, dt = {dt}, rtol = {rtol}, expected "
@@ -127,7 +120,7 @@ def _long_run(
     def one(lam: Array, start: Array) -> tuple[Array, Array, Array, Array]:
         field = family(lam)
 
-        def slope(t: ArrayLike, y: tuple, args: None) -> tuple:
+        def slope(y: tuple) -> tuple:
             x, w = y[:2]
             jacobian, f = jax.jacfwd(lambda x: (field(x),) * 2, has_aux=True)(x)
             turned = jacobian @ w
@@ -135,24 +128,17 @@ def _long_run(
             return f, turned - rate * w, rate, jnp.trace(jacobian)
 
         zero = jnp.zeros(())
-        solution = dfx.diffeqsolve(
-            dfx.ODETerm(slope),
-            dfx.Dopri5(),
-            t0=0.0,
-            t1=t[-1],
-            dt0=None,
-            # A direction that is not invariant for any λ.
-            y0=(start, jnp.ones(len(start)) / len(start) ** 0.5, zero, zero),
-            saveat=dfx.SaveAt(ts=t),
-            stepsize_controller=dfx.PIDController(
-                rtol=rtol, atol=rtol, dtmin=1e-12, force_dtmin=False
-            ),
+        # A direction that is not invariant for any λ.
+        tangent = jnp.ones(len(start)) / len(start) ** 0.5
+        (x, _, growth, contraction), finished = solve(
+            slope,
+            (start, tangent, zero, zero),
+            t,
+            rtol,
+            solver=dfx.Dopri5(),
             max_steps=1_000_000,
-            throw=False,
         )
-        x, _, growth, contraction = solution.ys
-        fine = jnp.all(jnp.isfinite(x)) & (solution.result == dfx.RESULTS.successful)
-        return x, growth, contraction, fine
+        return x, growth, contraction, finished
 
     return jax.vmap(one)(lam, start)
 

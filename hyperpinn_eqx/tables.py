@@ -1,6 +1,6 @@
 """The paper's Table 1 with our rows beside it, as text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import equinox as eqx
 
@@ -30,7 +30,11 @@ def evaluate(names: Sequence[str] = ()) -> list[Row]:
         ValueError: an unknown name, or a damaged file.
         FileNotFoundError: no such file.
     """
-    models = load_models(names or shipped(BurgersExperiment))
+    return measure(load_models(names or shipped(BurgersExperiment)))
+
+
+def measure(models: Mapping[str, AbstractModel]) -> list[Row]:
+    """The error of models of Burgers' equation, by name."""
     return [Row(n, m, family_error(m, Burgers())) for n, m in models.items()]
 
 
@@ -45,38 +49,52 @@ def shipped(kind: type) -> list[str]:
     return [n for n, e in EXPERIMENTS.items() if isinstance(e, kind) and n in names]
 
 
+def markdown(
+    head: Sequence[str], rows: Iterable[Sequence[str]], first: str = "---"
+) -> str:
+    """A Markdown table; all columns but the first are set to the right.
+
+    >>> print(markdown(["model", "error"], [["large", "1e-3"]]))
+    | model | error |
+    | --- | ---: |
+    | large | 1e-3 |
+    """
+    lines = [head, [first, *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
 def table_1(rows: Sequence[Row]) -> str:
     """The paper's Table 1 as a Markdown table, with parameters counted by us."""
-    lines = [
-        "| model | parameters | evaluated at every point | MSE, paper | MSE, ours |",
-        "| --- | ---: | ---: | ---: | ---: |",
+    head = [
+        "model",
+        "parameters",
+        "evaluated at every point",
+        "MSE, paper",
+        "MSE, ours",
     ]
+    lines = []
     for row in rows:
         counts = parameter_counts(row.model)
         known = EXPERIMENTS.get(row.name)
         paper = f"{known.paper_mse:.1e}" if known else "-"
-        lines.append(
-            f"| {row.name} | {counts['model']} | {counts['main network']} "
-            f"| {paper} | {row.error.mean:.1e} |"
-        )
-    return "\n".join(lines)
+        cells = map(str, counts.values())
+        lines.append([row.name, *cells, paper, f"{row.error.mean:.1e}"])
+    return markdown(head, lines)
 
 
 def error_per_nu(rows: Sequence[Row], every: int = 7) -> str:
     """The mean squared error at every seventh ν as a Markdown table."""
     lines = [
-        "| ν | " + " | ".join(row.name for row in rows) + " |",
-        "| ---: |" + " ---: |" * len(rows),
+        [f"{nu:.4f}", *(f"{row.error.mse[i]:.1e}" for row in rows)]
+        for i, nu in enumerate(rows[0].error.lam)
+        if i % every == 0
     ]
-    for i in range(0, len(rows[0].error.lam), every):
-        cells = [f"{row.error.mse[i]:.1e}" for row in rows]
-        lines.append(f"| {rows[0].error.lam[i]:.4f} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return markdown(["ν", *(row.name for row in rows)], lines, first="---:")
 
 
-def burgers_tables(names: Sequence[str] = ()) -> str:
+def burgers_tables(models: Mapping[str, AbstractModel]) -> str:
     """Both tables: what `python -m hyperpinn_eqx evaluate` prints."""
-    rows = evaluate(names)
+    rows = measure(models)
     return (
         "Burgers' equation: mean squared error over 64 ν x 101 t x 256 x, float64\n\n"
         f"{table_1(rows)}\n\nMean squared error per ν\n\n{error_per_nu(rows)}"

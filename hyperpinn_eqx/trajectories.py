@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from .model import cast
 from .multistep import Field
@@ -107,15 +107,7 @@ def simulate(
         ValueError: a shape that does not fit, a state that is not finite, or a
             duration, Δt or tolerance that is not positive.
     """
-    start = np.asarray(start, np.float64)
-    lam = np.asarray(lam, np.float64)
-    if lam.ndim != 2 or start.ndim != 3 or len(lam) != len(start):
-        raise ValueError(
-            f"lam has shape {lam.shape} and start {start.shape}, expected (M, p) and "
-            "(M, I, d)"
-        )
-    if not np.all(np.isfinite(start)):
-        raise ValueError("start is not finite, expected finite initial states")
+    lam, start = checked(lam, start, ("M", "I", "d"))
     for name, value in (("duration", duration), ("dt", dt), ("rtol", rtol)):
         if not (value > 0 and np.isfinite(value)):
             raise ValueError(f"{name} = {value}, expected a positive number")
@@ -147,24 +139,7 @@ def _simulate(
 ) -> tuple[Array, Array]:
     def one(lam: Array, start: Array) -> tuple[Array, Array]:
         field = family(lam)
-        solution = dfx.diffeqsolve(
-            dfx.ODETerm(lambda t, x, args: field(x)),
-            solver,
-            t0=0.0,
-            t1=t[-1],
-            dt0=None,
-            y0=start,
-            saveat=dfx.SaveAt(ts=t),
-            # A field that blows up stops where no step is small enough.
-            stepsize_controller=dfx.PIDController(
-                rtol=rtol, atol=rtol, dtmin=1e-12, force_dtmin=False
-            ),
-            max_steps=200_000,
-            # One trajectory that fails is a result; the others go on.
-            throw=False,
-        )
-        fine = jnp.all(jnp.isfinite(solution.ys))
-        return solution.ys, fine & (solution.result == dfx.RESULTS.successful)
+        return solve(field, start, t, rtol, solver=solver, max_steps=200_000)
 
     # All trajectories in one batch: the loop takes as many steps as the slowest.
     every = jax.vmap(jax.vmap(one, (None, 0)))
@@ -172,3 +147,57 @@ def _simulate(
         return every(lam, start)
     # By λ, when each brings many: their stiffness is alike.
     return jax.lax.map(lambda pair: jax.vmap(one, (None, 0))(*pair), (lam, start))
+
+
+def checked(
+    lam: Float[Array | np.ndarray, "M p"],
+    start: Float[Array | np.ndarray, "M *d"],
+    axes: tuple[str, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """λ and initial states in float64.
+
+    Raises:
+        ValueError: `start` does not have these axes, there is not one entry for each λ,
+            or a state is not finite.
+    """
+    lam, start = np.asarray(lam, np.float64), np.asarray(start, np.float64)
+    if lam.ndim != 2 or start.ndim != len(axes) or len(lam) != len(start):
+        raise ValueError(
+            f"lam has shape {lam.shape} and start {start.shape}, expected (M, p) and "
+            f"({', '.join(axes)})"
+        )
+    if not np.all(np.isfinite(start)):
+        raise ValueError("start is not finite, expected finite initial states")
+    return lam, start
+
+
+def solve(
+    slope: Callable[[PyTree], PyTree],
+    start: PyTree,
+    t: Float[Array, " T"],
+    rtol: Float[Array, ""],
+    *,
+    solver: dfx.AbstractSolver,
+    max_steps: int,
+) -> tuple[PyTree, Bool[Array, ""]]:
+    """One solution dy/dt = slope(y) at times t, and whether it reached the end."""
+    solution = dfx.diffeqsolve(
+        dfx.ODETerm(lambda t, y, args: slope(y)),
+        solver,
+        t0=0.0,
+        t1=t[-1],
+        dt0=None,
+        y0=start,
+        saveat=dfx.SaveAt(ts=t),
+        # A field that blows up stops where no step is small enough.
+        stepsize_controller=dfx.PIDController(
+            rtol=rtol, atol=rtol, dtmin=1e-12, force_dtmin=False
+        ),
+        max_steps=max_steps,
+        # One solution that fails is a result; the others go on.
+        throw=False,
+    )
+    fine = [jnp.all(jnp.isfinite(y)) for y in jax.tree.leaves(solution.ys)]
+    return solution.ys, jnp.all(jnp.stack(fine)) & (
+        solution.result == dfx.RESULTS.successful
+    )

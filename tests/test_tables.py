@@ -5,7 +5,14 @@ import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import FamilyError, tables
-from hyperpinn_eqx.tables import Row, burgers_tables, error_per_nu, evaluate, table_1
+from hyperpinn_eqx.tables import (
+    Row,
+    burgers_tables,
+    error_per_nu,
+    evaluate,
+    load_models,
+    table_1,
+)
 
 
 @pytest.fixture
@@ -61,7 +68,7 @@ def test_a_file_can_be_evaluated_by_its_path(coarse, tmp_path, getkey):
 
 
 def test_both_tables_are_printed(coarse):
-    text = burgers_tables(["burgers-hyperpinn"])
+    text = burgers_tables(load_models(["burgers-hyperpinn"]))
     assert "| burgers-hyperpinn | 9385 | 393 | 1.9e-05 |" in text
     assert "| 0.0010 |" in text and "| 0.1000 |" in text
 

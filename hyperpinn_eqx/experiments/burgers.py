@@ -20,14 +20,13 @@ from ..model import AbstractModel, cast
 from ..problems import Burgers
 from ..rows import PINNRows
 from ..sampling import Batch, conditions, log_uniform, uniform
-from ..training import fit
-from .stages import Adam, Continuation, GaussNewton
+from .stages import Adam, Continuation, GaussNewton, in_float32, told
 
 # What a card says about where each stage looks.
 SAMPLING = {
-    "Adam": "nu log-uniform, collocation points uniform, new at every step",
-    "Continuation": "nu log-equispaced, collocation points residual-adaptive",
-    "GaussNewton": "nu a Latin hypercube in log nu and both ends, collocation points "
+    Adam: "nu log-uniform, collocation points uniform, new at every step",
+    Continuation: "nu log-equispaced, collocation points residual-adaptive",
+    GaussNewton: "nu a Latin hypercube in log nu and both ends, collocation points "
     "residual-adaptive, new with every batch",
 }
 
@@ -103,20 +102,11 @@ class BurgersExperiment:
             "alpha": self.alpha,
             "conditions": "50 initial and 50 boundary points, uniform, drawn once",
             "stages": [
-                {
-                    "stage": type(self.start).__name__,
-                    "sampling": SAMPLING[type(self.start).__name__],
-                    **dataclasses.asdict(self.start),
-                    "seconds": round(middle - begun),
-                    "mse": middle_error.mean,
-                },
-                {
-                    "stage": "GaussNewton",
-                    "sampling": SAMPLING["GaussNewton"],
-                    **dataclasses.asdict(finish),
-                    "seconds": round(result.seconds),
-                    "mse": error.mean,
-                },
+                told(stage, seconds, sampling=SAMPLING[type(stage)], mse=found.mean)
+                for stage, seconds, found in (
+                    (self.start, middle - begun, middle_error),
+                    (finish, result.seconds, error),
+                )
             ],
             "error": {
                 "grid": "64 equispaced nu x 101 equispaced t x 256 equispaced x, "
@@ -180,16 +170,9 @@ def _adam(
         optax.clip_by_global_norm(1.0),
         optax.adam(optax.cosine_decay_schedule(stage.rate, stage.steps)),
     )
-    result = fit(
-        cast(model, jnp.float32),
-        loss,
-        optimiser,
-        steps=stage.steps,
-        key=key,
-        progress=progress,
-        what="adam",
+    return in_float32(
+        model, loss, optimiser, steps=stage.steps, key=key, progress=progress
     )
-    return cast(result.model, jnp.float64)
 
 
 def _continuation(

@@ -24,9 +24,8 @@ from ..multistep import adams_moulton
 from ..problems import Lorenz
 from ..rows import MultistepRows
 from ..sampling import chebyshev, uniform
-from ..training import fit
 from ..trajectories import Trajectories, simulate
-from .stages import MultistepAdam, MultistepGaussNewton
+from .stages import MultistepAdam, MultistepGaussNewton, in_float32, told
 
 # Paper eq. 9.
 SCHEME = adams_moulton(1)
@@ -97,11 +96,18 @@ class LorenzExperiment:
         model_key, data_key, start_key, finish_key = jr.split(key, 4)
         data = training_set(key=data_key)
         scale = jnp.asarray(SLOPE.high)
-        model, stages = self.build(key=model_key), []
+        true = test_set()
+        stages: list[dict[str, Any]] = []
+
+        def error(model: AbstractModel) -> dict[str, float]:
+            return {"field_relative_l2": field_error(model, problem, true)[0]}
+
+        model = self.build(key=model_key)
         if self.start is not None:
             begun = time.perf_counter()
             model = _adam(self.start, model, data, scale, start_key, progress)
-            stages.append(_told(self.start, time.perf_counter() - begun, model))
+            seconds = time.perf_counter() - begun
+            stages.append(told(self.start, seconds, **error(model)))
         finish = self.finish
         rows = MultistepRows(data, SCHEME, scale, finish.n_windows)
         result = gauss_newton(
@@ -117,8 +123,7 @@ class LorenzExperiment:
             progress=progress,
         )
         model = result.model
-        stages.append(_told(finish, result.seconds, model))
-        true = test_set()
+        stages.append(told(finish, result.seconds, **error(model)))
         forecasts = simulate(model, true.lam, true.states[:, :, 0])
         errors = trajectory_errors(forecasts, true)
         return model, {
@@ -168,17 +173,6 @@ def _trunk(model: Any) -> tuple:
     return model.weights, model.biases
 
 
-def _told(
-    stage: MultistepAdam | MultistepGaussNewton, seconds: float, model: AbstractModel
-) -> dict[str, Any]:
-    return {
-        "stage": type(stage).__name__,
-        **dataclasses.asdict(stage),
-        "seconds": round(seconds),
-        "field_relative_l2": field_error(model, Lorenz(), test_set())[0],
-    }
-
-
 def _adam(
     stage: MultistepAdam,
     model: AbstractModel,
@@ -195,13 +189,11 @@ def _adam(
             model, data.lam, windows, scheme=SCHEME, dt=data.dt, scale=scale
         )
 
-    result = fit(
-        cast(model, jnp.float32),
+    return in_float32(
+        model,
         loss,
         optax.adam(optax.cosine_decay_schedule(stage.rate, stage.steps)),
         steps=stage.steps,
         key=key,
         progress=progress,
-        what="adam",
     )
-    return cast(result.model, jnp.float64)

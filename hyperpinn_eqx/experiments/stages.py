@@ -1,6 +1,16 @@
-"""The stages that a training is made of, as plain data."""
+"""The stages of a training as plain data, and what all of them share."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import PRNGKeyArray
+
+from ..losses import Loss
+from ..model import AbstractModel, cast
+from ..training import fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,3 +100,35 @@ class MultistepGaussNewton:
     redraw: int = 60
     rank: int = 128
     frozen_trunk: bool = False
+
+
+def in_float32(
+    model: AbstractModel,
+    loss: Callable[[AbstractModel, PRNGKeyArray], Loss],
+    optimiser: optax.GradientTransformation,
+    *,
+    steps: int,
+    key: PRNGKeyArray,
+    progress: bool,
+) -> AbstractModel:
+    """A float64 model after a first stage of Adam in float32."""
+    result = fit(
+        cast(model, jnp.float32),
+        loss,
+        optimiser,
+        steps=steps,
+        key=key,
+        progress=progress,
+        what="adam",
+    )
+    return cast(result.model, jnp.float64)
+
+
+def told(stage: Any, seconds: float, **found: Any) -> dict[str, Any]:
+    """What a card tells about a stage: settings, wall time, and what was found."""
+    return {
+        "stage": type(stage).__name__,
+        **dataclasses.asdict(stage),
+        "seconds": round(seconds),
+        **found,
+    }
