@@ -64,6 +64,17 @@ def test_evaluate_without_a_name_evaluates_every_shipped_model(capsys):
         assert f"| {name} |" in out
 
 
+def test_models_go_to_the_table_of_their_equation(capsys, tmp_path, getkey):
+    # Another range of ν is still Burgers' equation.
+    wide = hpx.Box(nu=(1e-3, 1.0, "log"))
+    main_net = hpx.MainNetSpec((2, 3, 1), hpx.Burgers().domain)
+    path = str(tmp_path / "wide.eqx")
+    hpx.save(path, hpx.ConcatPINN(main_net, wide, key=getkey()))
+    assert main(["evaluate", path, "lorenz-small"]) == 0
+    out = capsys.readouterr().out
+    assert f"| {path} | 16 | 13 |" in out and "| lorenz-small | Lorenz |" in out
+
+
 def test_train_writes_a_model_that_can_be_evaluated(capsys, tmp_path):
     assert main(["train", "tiny", "--seed", "5", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
