@@ -27,17 +27,14 @@ NAMES = ("lorenz-hyperpinn", "lorenz-small", "lorenz-large")
 # What the shipped recipe leaves out: Gauss-Newton, and the frozen trunk.
 OTHERS = {
     f"{name}-adam": dataclasses.replace(
-        experiments.EXPERIMENTS[name],
-        name=f"{name}-adam",
-        start=experiments.MultistepAdam(20_000),
-        finish=experiments.MultistepGaussNewton(0),
+        experiments.RECIPES["paper"][name], name=f"{name}-adam"
     )
     for name in NAMES
 }
 OTHERS["lorenz-hyperpinn-free"] = dataclasses.replace(
     experiments.EXPERIMENTS["lorenz-hyperpinn"],
     name="lorenz-hyperpinn-free",
-    finish=experiments.MultistepGaussNewton(600),
+    stages=(experiments.MultistepGaussNewton(600),),
 )
 
 

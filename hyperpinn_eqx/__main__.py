@@ -13,9 +13,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m hyperpinn_eqx")
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train a model from scratch")
-    train.add_argument("name")
+    train.add_argument("name", metavar="NAME")
+    train.add_argument("--recipe", choices=("best", "paper"), default="best")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--out", type=pathlib.Path, default=pathlib.Path("trained"))
+    train.add_argument(
+        "--resume", action="store_true", help="go on where Ctrl-C stopped a training"
+    )
     evaluate = commands.add_parser("evaluate", help="print the paper's tables and ours")
     evaluate.add_argument(
         "names",
@@ -28,17 +32,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before any array is made: training and evaluation are in float64.
     jax.config.update("jax_enable_x64", True)
     from . import experiments, lorenz_tables, tables
+    from .journal import Stopped
     from .problems import Lorenz
 
     try:
         if arguments.command == "train":
             _, card = experiments.train(
-                arguments.name, seed=arguments.seed, out=arguments.out
+                arguments.name,
+                recipe=arguments.recipe,
+                seed=arguments.seed,
+                out=arguments.out,
+                resume=arguments.resume,
             )
             for name, value in card["error"].items():
                 if isinstance(value, float):
                     print(f"{name} = {value:.2e}")
-            print(f"saved in {arguments.out / arguments.name}.eqx and .json")
+            ending = "" if arguments.recipe == "best" else f"-{arguments.recipe}"
+            print(f"saved in {arguments.out / arguments.name}{ending}.eqx and .json")
         else:
             names = arguments.names or [
                 *tables.shipped(experiments.BurgersExperiment),
@@ -55,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(tables.burgers_tables(burgers))
             if lorenz:
                 print("\n" * bool(burgers) + lorenz_tables.lorenz_tables(lorenz))
+    except Stopped as stop:
+        print(f"{stop}\nGo on with the same command and --resume.", file=sys.stderr)
+        return 130
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

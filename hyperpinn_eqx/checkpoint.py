@@ -44,15 +44,16 @@ def save(
     buffer = io.BytesIO()
     buffer.write(json.dumps(header).encode() + b"\n")
     eqx.tree_serialise_leaves(buffer, model)
-    _write(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def write_json(path: str | os.PathLike, data: dict) -> None:
     """Writes a card beside its weights, all of it or nothing."""
-    _write(path, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def _write(path: str | os.PathLike, content: bytes) -> None:
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Writes a file, all of it or nothing, and syncs it."""
     path = pathlib.Path(path)
     with tempfile.NamedTemporaryFile(
         dir=path.parent, prefix=f".{path.name}.", delete=False

@@ -9,6 +9,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .box import Box
 from .gauss_newton import gauss_newton
+from .hypernet import HyperPINN
+from .journal import Journal
 from .losses import Loss
 from .mainnet import MainNet
 from .model import AbstractModel
@@ -39,6 +41,8 @@ def follow(
     first: int = 150,
     redraw: int = 10,
     progress: bool = True,
+    what: str = "continuation",
+    journal: Journal | None = None,
 ) -> FitResult[Float[Array, "L P"]]:
     """The main network's best weights θ*(λ) along a path of λ.
 
@@ -54,16 +58,24 @@ def follow(
         first: steps for the first λ, which has no neighbour.
         redraw: steps on one draw of points.
         progress: whether to show a bar.
+        what: the bar's label, and the name of the stage in the journal.
+        journal: goes on from what it holds of this stage, and keeps it after every λ.
 
     Returns:
         A `FitResult` whose model is the path θ*, shape (L, P), and whose history holds
         the loss at each λ.
     """
     box = rows.problem.parameters
+    path = jnp.zeros((len(lams), net.spec.size))
+    before: list[dict] = []
+    if journal is not None:
+        path, _, before = journal.restore(what, path)
+    history = History(len(lams), what, progress, before)
+    if history.done:
+        net = net.spec.unflatten(path[history.done - 1])
     model: AbstractModel = SingleNet(net=net, parameters=box)
-    path: list[Array] = []
-    history = History(len(lams), "continuation", progress)
-    for i, lam in enumerate(lams):
+    for i in range(history.done, len(lams)):
+        lam = lams[i]
 
         def draw(
             model: AbstractModel, key: PRNGKeyArray, here: Array = lam[None]
@@ -74,22 +86,24 @@ def follow(
             model,
             rows,
             draw,
-            steps=steps if path else first,
+            steps=steps if i else first,
             redraw=redraw,
-            damping=1e-4 if path else 1e-1,
-            floor=1e-9,
+            damping=1e-4 if i else 1e-1,
+            floor=1e-10,
             rank=net.spec.size,
             key=jr.fold_in(key, i),
             progress=False,
         )
         model = result.model
-        path.append(model(lam).flatten())
+        path = path.at[i].set(model(lam).flatten())
         history.add(model, 1, {"total": float(result.history["total"][-1])})
-    return history.result(jnp.stack(path))
+        if journal is not None:
+            journal.keep(what, i + 1, path, history.rows)
+    return history.result(path)
 
 
 def distill(
-    model: AbstractModel,
+    model: HyperPINN,
     lams: Float[Array, "L p"],
     path: Float[Array, "L P"],
     *,
@@ -98,19 +112,45 @@ def distill(
     rate: float = 3e-3,
     progress: bool = True,
 ) -> FitResult:
-    """Regresses a hypernetwork onto weights θ*(λ) found by `follow`.
+    """Makes a hypernetwork reproduce weights θ*(λ) found by `follow`.
 
-    The head's bias starts at the mean of the path, so that the hypernetwork has to
-    learn only how θ* turns with λ.
+    The best head is known beforehand: θ₀ is the mean of the path, and the columns of W
+    are its leading singular vectors. What is left to learn are the few numbers z(λ)
+    with which each λ combines them; the trunk is regressed onto these by Adam.
+
+    Args:
+        model: an untrained HyperPINN.
+        lams: the λ of the path, shape (L, p).
+        path: the weights θ*, shape (L, P).
+        key: a JAX random key.
+        steps: Adam steps.
+        rate: the first learning rate of a cosine schedule.
+        progress: whether to show a bar.
+
+    Returns:
+        A `FitResult` with the model, and the history of the loss of z.
     """
-    model = eqx.tree_at(lambda m: m.theta0, model, jnp.mean(path, axis=0))
+    theta0 = jnp.mean(path, axis=0)
+    u, s, vt = jnp.linalg.svd(path - theta0[None], full_matrices=False)
+    modes = min(model.head.shape[1], len(s))
+    # The trunk ends in tanh: z should stay well inside (-1, 1).
+    size = jnp.max(jnp.abs(u[:, :modes]), axis=0) / 0.7
+    z = u[:, :modes] / size[None]
+    head = (
+        jnp.zeros_like(model.head)
+        .at[:, :modes]
+        .set(vt[:modes].T * (s[:modes] * size)[None])
+    )
+    model = eqx.tree_at(lambda m: (m.head, m.theta0), model, (head, theta0))
+    scaled = jax.vmap(model.parameters.scale)(lams)
 
-    def loss(model: AbstractModel, key: PRNGKeyArray) -> Loss:
-        found = jax.vmap(lambda lam: model(lam).flatten())(lams)
-        return Loss({"weights": jnp.mean((found - path) ** 2)})
+    def loss(trunk: tuple, key: PRNGKeyArray) -> Loss:
+        family = eqx.tree_at(_trunk, model, trunk)
+        found = jax.vmap(family.features)(scaled)[:, :modes]
+        return Loss({"features": jnp.mean((found - z) ** 2)})
 
-    return fit(
-        model,
+    result = fit(
+        _trunk(model),
         loss,
         optax.adam(optax.cosine_decay_schedule(rate, steps)),
         steps=steps,
@@ -119,3 +159,9 @@ def distill(
         progress=progress,
         what="distillation",
     )
+    trained = eqx.tree_at(_trunk, model, result.model)
+    return FitResult(trained, result.history, result.seconds)
+
+
+def _trunk(model: HyperPINN) -> tuple:
+    return model.weights, model.biases

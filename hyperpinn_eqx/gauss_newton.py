@@ -5,8 +5,8 @@ network's weights θ_m = θ(λ_m), so that their Jacobian is a product,
 
     J_m = A_m B_m,    A_m = ∂r_m/∂θ_m,    B_m = ∂θ_m/∂φ.
 
-A_m is the Jacobian of a small network, and its rows are cut to the few directions of
-θ that the residuals see. B_m never exists: with θ = θ₀ + W z(λ),
+A_m is the Jacobian of a small network, and its rows are cut to the few directions
+that the residuals see. B_m never exists: with θ = θ₀ + W z(λ),
 
     B_m B_nᵀ = (1 + z_m·z_n) I + W T_m T_nᵀ Wᵀ,    T_m = ∂z_m/∂(trunk),
 
@@ -26,9 +26,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .hypernet import HyperPINN
+from .journal import Journal
 from .mainnet import MainNet
 from .model import AbstractModel, count_parameters, dtype_of
-from .training import FitResult, History
+from .training import FitResult, History, Watch
 
 # From (main network, λ, one item) to one residual.
 Row = Callable[[MainNet, Float[Array, " p"], PyTree], Float[Array, ""]]
@@ -41,18 +42,22 @@ def gauss_newton(
     *,
     steps: int,
     key: PRNGKeyArray,
-    redraw: int = 10,
+    redraw: int = 8,
     damping: float = 1e-2,
-    floor: float = 1e-7,
-    rank: int = 128,
+    floor: float = 1e-8,
+    rank: int = 64,
     frozen: Callable[[AbstractModel], PyTree] | None = None,
     progress: bool = True,
     what: str = "gauss-newton",
+    journal: Journal | None = None,
+    watch: Watch | None = None,
 ) -> FitResult:
     """Trains a model by damped Gauss-Newton (Levenberg 1944, Marquardt 1963).
 
-    Minimises the mean over λ of Σ row². Each step is judged on the batch that made it:
-    the damping rises until the step lowers the loss, and falls after each that does.
+    Minimises the mean over λ of Σ row². Each step is judged on the batch that made it,
+    by the ratio of the loss's fall to the fall that the linear model promised. The
+    damping μ rises until the loss falls, and then follows that ratio (Nielsen 1999,
+    IMM-REP-1999-05).
 
     Args:
         model: a HyperPINN or a baseline, with float64 weights.
@@ -65,17 +70,21 @@ def gauss_newton(
         redraw: steps on one batch before the next is drawn.
         damping: the first μ.
         floor: the least μ; smaller values let a step overfit its batch.
-        rank: directions of θ kept for each λ.
+        rank: rows kept for each λ.
         frozen: picks what is not trained, e.g. `lambda m: (m.weights, m.biases)`.
         progress: whether to show a bar.
-        what: the bar's label.
+        what: the bar's label, and the name of the stage in the journal.
+        journal: goes on from what it holds of this stage, and keeps it after every
+            step; the result is the same to the bit as without a stop.
+        watch: see `Watch`.
 
     Returns:
         A `FitResult` with the history of "total" and "damping".
 
     Raises:
-        ValueError: the weights are not float64.
+        ValueError: the weights are not float64, or the journal's arrays do not fit.
         TrainingStopped: the loss of a batch is not finite.
+        Stopped: a stop was requested of the journal, and everything is saved.
     """
     if dtype_of(model) != jnp.float64:
         raise ValueError(
@@ -85,21 +94,35 @@ def gauss_newton(
     trained = jax.tree.map(eqx.is_inexact_array, model)
     if frozen is not None:
         trained = eqx.tree_at(frozen, trained, replace_fn=lambda _: False)
-    history = History(steps, what, progress)
-    for i in range(steps):
+    rows: list[dict] = []
+    if journal is not None:
+        batch = eqx.filter_eval_shape(draw, model, key)
+        state = (model, jnp.zeros(()), jnp.zeros(()), *batch)
+        found, start, rows = journal.restore(what, state)
+        if start:
+            model, loss, damping, lams, items = found
+            loss, damping = float(loss), float(damping)
+    history = History(steps, what, progress, rows, watch)
+    for i in range(history.done, steps):
+        step_key = jr.fold_in(key, i)
         if i % redraw == 0:
-            lams, items = draw(model, jr.fold_in(key, i))
+            lams, items = draw(model, step_key)
             loss = float(_total(row, model, lams, items))
-        system = _linearise(row, rank, trained, model, lams, items)
-        for _ in range(6):
+        system = _linearise(row, rank, trained, model, lams, items, step_key)
+        for rise in (2, 4, 8, 16, 32, 64):
             # As an array: a Python float would be compiled in.
-            trial = _solve(trained, model, lams, system, jnp.asarray(damping))
+            trial, promised = _solve(trained, model, lams, system, jnp.asarray(damping))
             after = float(_total(row, trial, lams, items))
             if after < loss:
-                model, loss, damping = trial, after, max(damping / 3, floor)
+                gain = (loss - after) / float(promised)
+                damping *= min(max(1 / 3, 1 - (2 * gain - 1) ** 3), 2)
+                model, loss, damping = trial, after, max(damping, floor)
                 break
-            damping = damping * 4
+            damping *= rise
         history.add(model, 1, {"total": loss, "damping": damping})
+        if journal is not None:
+            state = (model, jnp.asarray(loss), jnp.asarray(damping), lams, items)
+            journal.keep(what, i + 1, state, history.rows)
     return history.result(model)
 
 
@@ -135,12 +158,13 @@ def _linearise(
     model: AbstractModel,
     lams: Array,
     items: PyTree,
+    key: PRNGKeyArray,
 ) -> _System:
     share = 1 / math.sqrt(len(lams))
     if count_parameters(eqx.filter(model, trained)) <= rank * len(lams):
         return _normal_equations(row, trained, model, lams, items)
     rows, r = jax.lax.map(
-        lambda pair: compressed_rows(row, rank, model, *pair), (lams, items)
+        lambda pair: compressed_rows(row, rank, model, *pair, key=key), (lams, items)
     )
     rows, r = rows * share, r.ravel() * share
     if isinstance(model, HyperPINN) and all(jax.tree.leaves(trained)):
@@ -174,14 +198,19 @@ def _solve(
     lams: Array,
     system: _System,
     damping: Array,
-) -> AbstractModel:
-    """The model after one step, δφ = -Jᵀ (J Jᵀ + μ I)⁻¹ r = -(JᵀJ + μ I)⁻¹ Jᵀ r."""
+) -> tuple[AbstractModel, Float[Array, ""]]:
+    """The model after one step, δφ = -Jᵀ (J Jᵀ + μ I)⁻¹ r = -(JᵀJ + μ I)⁻¹ Jᵀ r.
+
+    And the fall |r|² - |r + J δφ|² of the loss that the linear model promises.
+    """
     params, static = eqx.partition(model, trained)
     damped = system.matrix + damping * jnp.eye(len(system.matrix))
     factor = jax.scipy.linalg.cho_factor(damped)
     solution = jax.scipy.linalg.cho_solve(factor, -system.right)
     if system.rows is None:
         update = ravel_pytree(params)[1](solution)
+        # J δφ is not at hand, but (JᵀJ + μ I) δφ = -Jᵀ r.
+        promised = damping * (solution @ solution) - system.right @ solution
     else:
         m, k, _ = system.rows.shape
 
@@ -192,7 +221,11 @@ def _solve(
         _, pull = jax.vjp(weights, params)
         shares = jnp.einsum("mkp,mk->mp", system.rows, solution.reshape(m, k))
         (update,) = pull(shares)
-    return eqx.combine(jax.tree.map(jnp.add, params, update), static)
+        # r + J δφ = -μ times the solution.
+        after = damping * solution
+        promised = system.right @ system.right - after @ after
+    step = jax.tree.map(jnp.add, params, update)
+    return eqx.combine(step, static), promised
 
 
 def _rows(
@@ -210,21 +243,28 @@ def _rows(
 
 
 def compressed_rows(
-    row: Row, rank: int, model: AbstractModel, lam: Array, items: PyTree
+    row: Row,
+    rank: int,
+    model: AbstractModel,
+    lam: Array,
+    items: PyTree,
+    key: PRNGKeyArray,
 ) -> tuple[Float[Array, "k P"], Float[Array, " k"]]:
-    """The Jacobian A = ∂r/∂θ for one λ, and r, cut to A's largest singular directions.
+    """The Jacobian A = ∂r/∂θ for one λ, and r, with at most `rank` rows.
 
-    Left-multiplying A and r by an orthonormal Uᵀ changes neither JᵀJ nor Jᵀr within
-    the span of U; what is cut are directions that the residuals hardly see.
+    Left-multiplying A and r by an orthonormal Qᵀ changes neither JᵀJ nor Jᵀr within
+    the span of Q. The span of A Ω with a random Ω holds A's largest singular
+    directions (Halko, Martinsson and Tropp 2011, SIAM Review 53(2)), and the rest
+    changes from step to step.
     """
     a, r = _rows(row, model, lam, items)
-    k = min(rank, *a.shape)
-    if a.shape[0] <= a.shape[1]:
-        u = jnp.linalg.eigh(a @ a.T)[1][:, -k:]
-        return u.T @ a, u.T @ r
-    squares, v = jnp.linalg.eigh(a.T @ a)
-    s, v = jnp.sqrt(jnp.maximum(squares[-k:], 1e-300)), v[:, -k:]
-    return s[:, None] * v.T, (v.T @ (a.T @ r)) / s
+    if len(a) <= rank:
+        return a, r
+    if a.shape[1] > rank:
+        q = jnp.linalg.qr(a @ jr.normal(key, (a.shape[1], rank), a.dtype))[0]
+    else:
+        q = jnp.linalg.qr(a)[0]
+    return q.T @ a, q.T @ r
 
 
 def hyper_kernel(

@@ -1,5 +1,6 @@
 """Jets: a network's value and derivatives at points, in one forward pass."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
@@ -38,6 +39,8 @@ def jets(
     points: Float[Array, "n d"],
     derivatives: Sequence[str] = ("t", "x", "xx"),
     coordinates: Sequence[str] = ("t", "x"),
+    *,
+    reverse: bool = False,
 ) -> Jet:
     """The jet of `u` at n points.
 
@@ -50,6 +53,8 @@ def jets(
         points: shape (n, d), physical units.
         derivatives: words in the coordinates' letters, such as "xx" for ∂²/∂x².
         coordinates: one letter for every column of `points`.
+        reverse: promises that the result will be differentiated in reverse mode at
+            first, as the gradient of a loss is; narrow networks then take less time.
 
     Returns:
         A `Jet` whose arrays have shape (n,), or (n, k) if `u` has k outputs.
@@ -78,7 +83,8 @@ def jets(
         and not any(u.spec.inputs.log)
         and not (u.spec.outputs and any(u.spec.outputs.log))
     ):
-        value, channels = _mlp_jets(u, points, words)
+        product = _product if reverse and max(u.spec.sizes) <= _NARROW else jnp.matmul
+        value, channels = _mlp_jets(u, points, words, product)
     else:
         value, channels = jax.vmap(lambda p: _generic_jet(u, p, words))(points)
     return Jet(value, dict(zip(derivatives, channels, strict=True)))
@@ -101,18 +107,21 @@ def _generic_jet(
 
 
 def _mlp_jets(
-    net: MainNet, points: Float[Array, "n d"], words: list[tuple[int, ...]]
+    net: MainNet,
+    points: Float[Array, "n d"],
+    words: list[tuple[int, ...]],
+    product: Callable[[Array, Array], Array],
 ) -> tuple[Array, list[Array]]:
-    # Feature-first layout, channels one after the other along the points: each layer
-    # is one product with a long axis, which CPUs and GPUs multiply fastest.
+    # Feature-first layout: the points are the long axis, which CPUs and GPUs like.
     first = sorted({axis for word in words for axis in word})
     second = sorted({tuple(sorted(word)) for word in words if len(word) == 2})
     at: dict[tuple[int, ...], int] = {(axis,): 1 + i for i, axis in enumerate(first)}
     at |= {pair: 1 + len(first) + i for i, pair in enumerate(second)}
 
-    box = net.spec.inputs
-    rates = [2 / (box.high[axis] - box.low[axis]) for axis in first]
-    a = net.weights[0] @ box.scale(points).T + net.biases[0][:, None]
+    box, odd = net.spec.inputs, net.spec.odd_axis
+    # Of an odd input the network sees the size, on half of the range.
+    rates = [(4 if i == odd else 2) / (box.high[i] - box.low[i]) for i in first]
+    a = net.weights[0] @ net.spec.scale(points).T + net.biases[0][:, None]
     # The first layer is linear in the point: its derivatives do not depend on it.
     slopes = [
         jnp.broadcast_to(net.weights[0][:, axis, None] * rate, a.shape)
@@ -126,8 +135,13 @@ def _mlp_jets(
         for (p, q), curve in zip(second, curves, strict=True):
             bend = slopes[first.index(p)] * slopes[first.index(q)]
             channels.append(ds * (curve - 2 * s * bend))
-        out = net.weights[layer] @ jnp.concatenate(channels, axis=1)
-        a, *rest = jnp.split(out, len(channels), axis=1)
+        w = net.weights[layer]
+        if product is jnp.matmul:
+            # Channels one after the other along the points: one long product a layer.
+            out = w @ jnp.concatenate(channels, axis=1)
+            a, *rest = jnp.split(out, len(channels), axis=1)
+        else:
+            a, *rest = (product(w, channel) for channel in channels)
         a = a + net.biases[layer][:, None]
         slopes, curves = rest[: len(first)], rest[len(first) :]
 
@@ -138,5 +152,42 @@ def _mlp_jets(
         rows = rows * half[:, None, None]
         mid = jnp.array(outputs.low, dtype=rows.dtype) + half
         rows = rows.at[:, 0].add(mid[:, None])
+    if odd is not None:
+        sign = jnp.where(points[:, odd] < 0, -1, 1).astype(rows.dtype)
+        # Every derivative along the odd coordinate turns odd into even, or back.
+        turns = [0, *(int(axis == odd) for axis in first)]
+        turns += [pair.count(odd) for pair in second]
+        rows = rows * jnp.stack([sign ** (1 + n % 2) for n in turns])[None]
     columns = rows[0] if net.spec.sizes[-1] == 1 else jnp.moveaxis(rows, 0, -1)
     return columns[0], [columns[at[tuple(sorted(word))]] for word in words]
+
+
+# The widest network whose products are written out.
+_NARROW = 16
+
+
+def _written_out(w: Float[Array, "out in"], x: Float[Array, "in n"]) -> Array:
+    terms = [w[:, j, None] * x[None, j] for j in range(x.shape[0])]
+    return functools.reduce(jnp.add, terms)
+
+
+@jax.custom_vjp
+def _product(w: Float[Array, "out in"], x: Float[Array, "in n"]) -> Array:
+    """W X as a sum of outer products, which compiles into one loop along the points.
+
+    For an 8 x 8 matrix a call of the matrix library costs more than its arithmetic,
+    most of all in the gradient of many networks at once.
+    """
+    return _written_out(w, x)
+
+
+def _product_forward(w: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _written_out(w, x), (w, x)
+
+
+def _product_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    w, x = saved
+    return g @ x.T, _written_out(w.T, g)
+
+
+_product.defvjp(_product_forward, _product_backward)

@@ -39,6 +39,7 @@ def residuals(
     points: Float[Array, "n d"],
     *,
     weight: Weight | None = None,
+    reverse: bool = False,
 ) -> Float[Array, " n"]:
     """The residual N[u; λ] of a network at n points.
 
@@ -48,8 +49,10 @@ def residuals(
         lam: one λ, shape (p,), physical units.
         points: collocation points, shape (n, d).
         weight: multiplies each residual, see `slope_weight`.
+        reverse: see `jets`.
     """
-    u = jets(net, points, problem.derivatives, problem.domain.names)
+    names = problem.domain.names
+    u = jets(net, points, problem.derivatives, names, reverse=reverse)
     value = unpack(problem.parameters, lam)
     r = jax.vmap(problem.residual, (0, 0, None))(u, points, value)
     return r if weight is None else weight(u) * r
@@ -82,7 +85,8 @@ def pinn_loss(
     """The loss of paper eq. 6 over a batch of λ, with means in place of sums.
 
     The hypernetwork runs once for each λ; derivatives are taken of the generated
-    main network alone.
+    main network alone. To be differentiated in reverse mode (`jax.grad`), and then in
+    any (`jax.hessian`); the code that makes this fast knows no forward mode at first.
 
     Args:
         model: a HyperPINN or a baseline.
@@ -98,8 +102,8 @@ def pinn_loss(
 
     def one(lam: Array, points: Array) -> tuple[Array, Array]:
         net = model(lam)
-        r = residuals(net, problem, lam, points, weight=weight)
-        u = jets(net, conditions, (), problem.domain.names).value
+        r = residuals(net, problem, lam, points, weight=weight, reverse=True)
+        u = jets(net, conditions, (), problem.domain.names, reverse=True).value
         d = u - targets(problem, lam, batch.initial, batch.boundary)
         return jnp.mean(d**2), jnp.mean(r**2)
 

@@ -23,9 +23,13 @@ class MainNetSpec:
         outputs: range of every output, mapped from [-1, 1] after the last layer;
             None leaves outputs as they are.
         bounded: whether a point outside `inputs` is an error.
+        odd: a coordinate in which the network is odd by construction: the layers see
+            |x|, and their output takes the sign of x. Where the solution is known to
+            be odd they need to learn only half of it, at no cost.
 
     Raises:
-        ValueError: fewer than two sizes, a size below 1, or ranges that do not fit.
+        ValueError: fewer than two sizes, a size below 1, ranges that do not fit, or
+            an `odd` that is no coordinate with a symmetric range.
 
     >>> spec = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
     >>> spec.size
@@ -36,6 +40,7 @@ class MainNetSpec:
     inputs: Box
     outputs: Box | None = None
     bounded: bool = True
+    odd: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.sizes) < 2 or min(self.sizes) < 1:
@@ -48,6 +53,13 @@ class MainNetSpec:
             raise ValueError(
                 f"outputs = {self.outputs}, expected {self.sizes[-1]} axes"
             )
+        if self.odd is not None:
+            low, high = self.inputs.ranges().get(self.odd, (0, 1))[:2]
+            if low != -high or self.outputs is not None:
+                raise ValueError(
+                    f"odd = {self.odd!r}, expected an input with a range (-a, a), and "
+                    "no range of outputs"
+                )
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -60,14 +72,29 @@ class MainNetSpec:
         """The number of weights and biases P."""
         return sum(out * size + out for out, size in self.shapes)
 
+    @property
+    def odd_axis(self) -> int | None:
+        """Which input is the odd one."""
+        return None if self.odd is None else self.inputs.names.index(self.odd)
+
+    def scale(self, points: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+        """What the first layer sees: inputs in [-1, 1], an odd one by its size."""
+        scaled = self.inputs.scale(points)
+        if (axis := self.odd_axis) is None:
+            return scaled
+        x = scaled[..., axis]
+        # Unlike jnp.abs, it has a slope at 0: the one from the right.
+        return scaled.at[..., axis].set(2 * jnp.where(x < 0, -x, x) - 1)
+
     def config(self) -> dict:
         """The arguments that make this spec again, as JSON-able data."""
-        return {
+        config = {
             "sizes": list(self.sizes),
             "inputs": self.inputs.ranges(),
             "outputs": None if self.outputs is None else self.outputs.ranges(),
             "bounded": self.bounded,
         }
+        return config if self.odd is None else {**config, "odd": self.odd}
 
     @classmethod
     def from_config(cls, config: dict) -> "MainNetSpec":
@@ -78,6 +105,7 @@ class MainNetSpec:
             Box(**config["inputs"]),
             None if outputs is None else Box(**outputs),
             config["bounded"],
+            config.get("odd"),
         )
 
     def init(self, *, key: PRNGKeyArray) -> "MainNet":
@@ -141,12 +169,14 @@ class MainNet(eqx.Module):
             )
         if self.spec.bounded and not isinstance(point, jax.core.Tracer):
             self.spec.inputs.point(point)
-        h = self.spec.inputs.scale(point)
+        h = self.spec.scale(point)
         for w, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             h = jnp.tanh(w @ h + b)
         out = self.weights[-1] @ h + self.biases[-1]
         if self.spec.outputs is not None:
             out = self.spec.outputs.unscale(out)
+        if (axis := self.spec.odd_axis) is not None:
+            out = jnp.where(point[axis] < 0, -out, out)
         return out[0] if self.spec.sizes[-1] == 1 else out
 
     def flatten(self) -> Float[Array, " P"]:

@@ -1,14 +1,21 @@
 """The figures that several chapters share, drawn into given axes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Array, Float
-from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 
 from .metrics import FamilyError, on_grid
 from .problems import Burgers
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
+else:
+    # To import Matplotlib takes longer than all of this package; whoever has axes to
+    # draw into has done so.
+    Axes = QuadMesh = Any
 
 
 def plot_slices(

@@ -1,8 +1,8 @@
 """The training loop: chunks of steps under `lax.scan`, watched by a person."""
 
 import time
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import equinox as eqx
 import jax
@@ -13,9 +13,13 @@ import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 from tqdm import tqdm
 
+from .journal import Journal
 from .losses import Loss
 
 Model = TypeVar("Model")
+# From the model and the seconds so far to more entries of a history's row, or none: it
+# looks at a training from outside, and its own time does not count.
+Watch = Callable[[Any, float], dict[str, float]]
 
 
 class FitResult(eqx.Module, Generic[Model]):
@@ -23,9 +27,10 @@ class FitResult(eqx.Module, Generic[Model]):
 
     Attributes:
         model: the trained model.
-        history: "step", "total" and every loss term, each a NumPy array with one
-            entry a chunk (`fit`) or an iteration (`gauss_newton`).
-        seconds: wall time, compilation included.
+        history: "step", "seconds", "total" and every loss term, each a NumPy array
+            with one entry a chunk (`fit`) or an iteration (`gauss_newton`); NaN where
+            there is none.
+        seconds: wall time, compilation and the runs before a stop included.
     """
 
     model: Model
@@ -46,19 +51,50 @@ class TrainingStopped(RuntimeError):
 
 
 class History:
-    """Collects loss terms, shows them in a progress bar, and stops on NaN."""
+    """Collects loss terms, shows them in a progress bar, and stops on NaN.
 
-    def __init__(self, steps: int, what: str, progress: bool):
-        self.rows: list[dict[str, float]] = []
-        self.done = 0  # a disabled bar does not count
-        self.bar = tqdm(total=steps, desc=what, unit="step", disable=not progress)
-        self.start = time.perf_counter()
+    Args:
+        steps: how many there will be in all.
+        what: the bar's label.
+        progress: whether to show the bar.
+        rows: the rows of the history before a stop.
+        watch: see `Watch`.
+    """
 
-    def add(self, model: object, steps: int, terms: dict[str, float]) -> None:
+    def __init__(
+        self,
+        steps: int,
+        what: str,
+        progress: bool,
+        rows: Sequence[dict[str, float]] = (),
+        watch: Watch | None = None,
+    ):
+        self.rows, self.watch = [*rows], watch
+        seconds = rows[-1]["seconds"] if rows else 0.0
+        # A disabled bar does not count.
+        self.done = int(rows[-1]["step"]) if rows else 0
+        self.bar = tqdm(
+            total=steps, desc=what, unit="step", disable=not progress, initial=self.done
+        )
+        self.start = time.perf_counter() - seconds
+        if progress and self.done:
+            # As if it had been there all along: time and mean speed are of all steps.
+            self.bar.initial, self.bar.start_t = 0, self.bar.start_t - seconds
+            self.bar.refresh()
+
+    def add(
+        self, good: object, steps: int, terms: dict[str, float], new: object = None
+    ) -> None:
         """Records the terms after `steps` more steps.
 
+        Args:
+            good: the last model whose losses are known.
+            steps: how many.
+            terms: what to record.
+            new: the model after these steps, if it is not `good`.
+
         Raises:
-            TrainingStopped: a term is not finite; `model` is the last good one.
+            TrainingStopped: a term is not finite; its result holds `good`.
         """
         bad = [name for name, value in terms.items() if not np.isfinite(value)]
         if bad:
@@ -67,18 +103,24 @@ class History:
                 f"the loss term {bad[0]!r} became {terms[bad[0]]} between steps "
                 f"{self.done} and {self.done + steps}; the exception's `result` holds "
                 f"the model of step {self.done}",
-                self.result(model),
+                self.result(good),
             )
         self.done += steps
         self.bar.update(steps)
         self.bar.set_postfix({k: f"{v:.2e}" for k, v in terms.items()})
-        self.rows.append({"step": float(self.done), **terms})
+        now = time.perf_counter()
+        row = {"step": float(self.done), "seconds": now - self.start, **terms}
+        if self.watch is not None:
+            row |= self.watch(good if new is None else new, row["seconds"])
+            self.start += time.perf_counter() - now
+        self.rows.append(row)
 
     def result(self, model: Model) -> FitResult[Model]:
         """Closes the bar and returns what there is."""
         self.bar.close()
-        names = self.rows[0] if self.rows else []
-        history = {k: np.array([row[k] for row in self.rows]) for k in names}
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        nan = float("nan")
+        history = {k: np.array([row.get(k, nan) for row in self.rows]) for k in names}
         return FitResult(model, history, time.perf_counter() - self.start)
 
 
@@ -92,6 +134,8 @@ def fit(
     chunk: int = 500,
     progress: bool = True,
     what: str = "fit",
+    journal: Journal | None = None,
+    watch: Watch | None = None,
 ) -> FitResult[Model]:
     """Trains a model by any Optax optimiser.
 
@@ -104,14 +148,18 @@ def fit(
         key: a JAX random key.
         chunk: steps per compiled chunk; progress and history move by chunks.
         progress: whether to show a bar with loss terms, speed and time left.
-        what: the bar's label.
+        what: the bar's label, and the name of the stage in the journal.
+        journal: goes on from what it holds of this stage, and keeps it after every
+            chunk; the result is the same to the bit as without a stop.
+        watch: see `Watch`; called after every chunk.
 
     Returns:
         A `FitResult`; its history holds the mean of each term over a chunk.
 
     Raises:
         TrainingStopped: a loss term became NaN or infinite.
-        ValueError: `steps` or `chunk` below 1.
+        Stopped: a stop was requested of the journal, and everything is saved.
+        ValueError: `steps` or `chunk` below 1, or the journal's arrays do not fit.
 
     >>> loss = lambda x, key: Loss({"square": (x - 3.0) ** 2})
     >>> result = fit(
@@ -151,12 +199,19 @@ def fit(
         terms = {k: jnp.where(good, jnp.mean(v), jnp.nan) for k, v in terms.items()}
         return carry, terms
 
-    history = History(steps, what, progress)
     carry = (params, optimiser.init(params))
-    while history.done < steps:
-        size = min(chunk, steps - history.done)
-        new, terms = run(carry, jnp.arange(history.done, history.done + size))
-        terms = {name: float(value) for name, value in terms.items()}
-        history.add(eqx.combine(carry[0], static), size, terms)
-        carry = new
+    rows: list[dict] = []
+    if journal is not None:
+        carry, _, rows = journal.restore(what, carry)
+    history = History(steps, what, progress, rows, watch)
+    with history.bar:
+        while history.done < steps:
+            size = min(chunk, steps - history.done)
+            new, terms = run(carry, jnp.arange(history.done, history.done + size))
+            terms = {name: float(value) for name, value in terms.items()}
+            old, carry = carry, new
+            before, after = (eqx.combine(c[0], static) for c in (old, new))
+            history.add(before, size, terms, after)
+            if journal is not None:
+                journal.keep(what, history.done, carry, history.rows)
     return history.result(eqx.combine(carry[0], static))

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import json
+import sys
 
 import equinox as eqx
 import jax
@@ -13,6 +14,7 @@ from hyperpinn_eqx import Burgers, count_parameters, experiments, load, simulate
 from hyperpinn_eqx.checkpoint import read_card
 from hyperpinn_eqx.experiments import (
     EXPERIMENTS,
+    RECIPES,
     BurgersExperiment,
     Continuation,
     GaussNewton,
@@ -23,6 +25,9 @@ from hyperpinn_eqx.experiments import (
     lorenz,
     train,
 )
+from hyperpinn_eqx.journal import Journal, Stopped
+
+module = sys.modules["hyperpinn_eqx.experiments.train"]  # `train` is the function
 
 # By continuation; `test_main.py` trains a baseline by Adam.
 TINY = BurgersExperiment(
@@ -30,8 +35,11 @@ TINY = BurgersExperiment(
     (2, 3, 1),
     (3,),
     1.0,
-    Continuation(n_lam=2, first=2, steps=1, n_points=8, distill_steps=3),
-    GaussNewton(2, n_lam=3, n_points=8, redraw=2, rank=8),
+    (
+        Continuation(n_lam=2, first=2, steps=1, n_points=8, distill_steps=3),
+        GaussNewton(2, n_lam=3, n_points=8, redraw=2, rank=8),
+    ),
+    n_data=(6, 8),
 )
 
 
@@ -91,9 +99,58 @@ def test_the_card_tells_what_was_done(trained):
     _, model, card = trained
     assert card["name"] == "tiny" and card["seed"] == 3
     assert card["parameters"]["model"] == count_parameters(model)
-    for stage, told in zip((TINY.start, TINY.finish), card["stages"], strict=True):
+    for stage, told in zip(TINY.stages, card["stages"], strict=True):
         settings = {"stage": type(stage).__name__, **dataclasses.asdict(stage)}
         assert told.items() >= settings.items()
+    assert card["recipe"] == "best"
+    [[seconds, error]] = card["stages"][1]["curve"]
+    assert 0 < seconds <= card["stages"][1]["seconds"] + 0.1 and error > 0
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(trained, tiny, tmp_path, x64):
+    class StopInTheSecondStage(Journal):
+        def keep(self, stage, step, state, rows):
+            self._signal = "SIGINT" if stage.startswith("2/2") and step == 1 else None
+            super().keep(stage, step, state, rows)
+
+    folder = tmp_path / "out"
+    options = {"seed": 3, "out": folder, "progress": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "Journal", StopInTheSecondStage)
+        with pytest.raises(Stopped, match="step 1 of '2/2 GaussNewton' is saved in"):
+            train("tiny", **options)
+    assert [file.name for file in folder.iterdir()] == ["tiny.journal"]
+    model, card = train("tiny", resume=True, **options)
+    assert eqx.tree_equal(model, trained[1])
+    assert card["error"] == trained[2]["error"]
+    assert {file.name for file in folder.iterdir()} == {"tiny.eqx", "tiny.json"}
+
+
+def test_another_seed_cannot_go_on_with_a_journal(tiny, tmp_path, x64):
+    Journal(tmp_path / "tiny.journal", {"name": "tiny", "seed": 1}).finish("0", {}, 1.0)
+    with pytest.raises(ValueError, match="another training: .*seed = 1, expected 2"):
+        train("tiny", seed=2, out=tmp_path, resume=True, progress=False)
+
+
+def test_the_papers_recipe_is_adam_alone_on_plain_networks(getkey):
+    assert RECIPES["paper"].keys() == RECIPES["best"].keys() == EXPERIMENTS.keys()
+    for name, experiment in RECIPES["paper"].items():
+        assert experiment.recipe == "paper"
+        assert [type(stage).__name__ for stage in experiment.stages] in (
+            ["Adam"],
+            ["MultistepAdam"],
+        )
+        build = eqx.filter_eval_shape(experiment.build, key=getkey())
+        best = eqx.filter_eval_shape(EXPERIMENTS[name].build, key=getkey())
+        assert count_parameters(build) == count_parameters(best)
+    rows = RECIPES["paper"]["burgers-hyperpinn"].rows(key=getkey())
+    assert len(rows.initial) == len(rows.boundary) == 50 and rows.weight is None
+
+
+def test_a_symmetric_experiment_has_a_wall_in_the_middle(getkey):
+    rows = EXPERIMENTS["burgers-hyperpinn"].rows(key=getkey())
+    assert np.sum(np.asarray(rows.boundary)[:, 1] == 0) == 100
+    assert set(np.unique(np.asarray(rows.boundary)[:, 1])) == {-1, 0, 1}
 
 
 def test_the_card_tells_the_error_of_the_model(trained):
@@ -106,6 +163,8 @@ def test_the_card_tells_the_error_of_the_model(trained):
 def test_an_unknown_name_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="name = 'x', expected one of"):
         train("x", out=tmp_path)
+    with pytest.raises(ValueError, match="recipe = 'x', expected one of best, paper"):
+        train("burgers-hyperpinn", recipe="x", out=tmp_path)
 
 
 def test_float32_mode_is_an_error_before_anything_is_written(tiny, tmp_path):
@@ -133,7 +192,7 @@ def lorenz_data():
 @pytest.mark.parametrize("hidden", [(3, 2), None])
 def test_lorenz_training_lowers_the_field_error(hidden, lorenz_data, x64, tmp_path):
     start, finish = MultistepAdam(3, n_windows=4), MultistepGaussNewton(4, 8, 4, 8)
-    tiny = LorenzExperiment("tiny", 4, hidden, 1.0, start, finish)
+    tiny = LorenzExperiment("tiny", 4, hidden, 1.0, (start, finish))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(EXPERIMENTS, "tiny-lorenz", tiny)
         model, card = train("tiny-lorenz", out=tmp_path, progress=False)

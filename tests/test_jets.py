@@ -18,6 +18,8 @@ SPECS = {
     "one output": MainNetSpec((2, 6, 5, 1), DOMAIN),
     "two outputs": MainNetSpec((2, 6, 5, 2), DOMAIN),
     "scaled outputs": MainNetSpec((2, 6, 2), DOMAIN, Box(p=(0, 4), q=(-1, 7))),
+    "odd in x": MainNetSpec((2, 6, 5, 1), Box(t=(0, 2), x=(-3, 3)), odd="x"),
+    "two outputs odd in t": MainNetSpec((2, 6, 2), Box(t=(-2, 2), x=(-3, 1)), odd="t"),
     "no hidden layer": MainNetSpec((2, 1), DOMAIN, Box(p=(0, 4))),
 }
 UP_TO_SECOND = ("t", "x", "tt", "tx", "xt", "xx")
@@ -46,7 +48,9 @@ def net(request, x64):
 
 @pytest.fixture
 def points(x64):
-    return jnp.asarray(np.random.default_rng(1).uniform([0, -3], [2, 1], (7, 2)))
+    points = np.random.default_rng(1).uniform([0, -3], [2, 1], (7, 2))
+    assert np.any(points[:, 1] > 0)
+    return jnp.asarray(points)
 
 
 def test_the_fast_way_agrees_with_nested_reverse_mode(net, points):
@@ -66,6 +70,42 @@ def test_the_fast_way_agrees_with_the_generic_way(net, points):
         fast,
         generic,
     )
+
+
+@pytest.mark.parametrize("name", ["one output", "two outputs", "odd in x"])
+def test_the_way_for_gradients_has_the_same_values_and_gradients(name, points, x64):
+    spec = SPECS[name]
+    theta = jnp.asarray(np.random.default_rng(0).normal(size=spec.size))
+
+    def loss(theta, reverse):
+        u = hpx.jets(spec.unflatten(theta), points, UP_TO_SECOND, reverse=reverse)
+        return jnp.sum(u.value**2 + u.t * u.xx + u.tx)
+
+    for take in (lambda f: f, jax.grad, jax.hessian):
+        found, expected = (
+            jax.jit(take(lambda th, r=reverse: loss(th, r)))(theta)
+            for reverse in (True, False)
+        )
+        size = np.max(np.abs(expected))
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12 * size)
+
+
+def test_a_wide_network_keeps_its_matrix_products(points, getkey, x64):
+    spec = MainNetSpec((2, 40, 1), DOMAIN)
+    net = eqx.filter_jit(spec.init)(key=getkey())
+    text = str(jax.make_jaxpr(lambda p: hpx.jets(net, p, ("x",), reverse=True))(points))
+    assert "custom_vjp" not in text and "dot_general" in text
+
+
+def test_an_odd_network_has_its_slope_at_the_middle_too(x64):
+    spec = SPECS["odd in x"]
+    net = spec.unflatten(jnp.asarray(np.random.default_rng(0).normal(size=spec.size)))
+    middle, near = jnp.array([[0.5, 0.0]]), jnp.array([[0.5, 1e-9]])
+    for f in (net, lambda p: net(p)):
+        found, expected = (jets(f, p, UP_TO_SECOND) for p in (middle, near))
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected
+        )
 
 
 def test_derivatives_agree_with_finite_differences(net, points):

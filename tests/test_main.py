@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import json
 import subprocess
@@ -10,6 +11,7 @@ import hyperpinn_eqx as hpx
 from hyperpinn_eqx import experiments, lorenz_tables, tables
 from hyperpinn_eqx.__main__ import main
 from hyperpinn_eqx.experiments import Adam, BurgersExperiment, GaussNewton, burgers
+from hyperpinn_eqx.journal import Stopped
 
 
 @pytest.fixture(autouse=True)
@@ -29,10 +31,12 @@ def tiny(monkeypatch):
         (2, 3, 1),
         None,
         1.0,
-        Adam(3, n_lam=2, n_points=4),
-        GaussNewton(1, n_lam=3, n_points=8),
+        (Adam(3, n_lam=2, n_points=4), GaussNewton(1, n_lam=3, n_points=8)),
+        n_data=(4, 6),
     )
     monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", experiment)
+    paper = dataclasses.replace(experiment, stages=experiment.stages[:1])
+    monkeypatch.setitem(experiments.RECIPES["paper"], "tiny", paper)
     # The Lorenz tables take a minute, and have tests of their own.
     monkeypatch.setattr(
         lorenz_tables,
@@ -48,6 +52,27 @@ def test_the_seed_decides_the_weights(tmp_path):
         return (folder / "tiny.eqx").read_bytes().split(b"\n", 1)[1]
 
     assert weights("first", "4") == weights("again", "4")
+
+
+def test_the_papers_recipe_goes_to_files_of_its_own(tmp_path, capsys):
+    assert main(["train", "tiny", "--recipe", "paper", "--out", str(tmp_path)]) == 0
+    assert "tiny-paper.eqx and .json" in capsys.readouterr().out
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {"tiny-paper.eqx", "tiny-paper.json"}
+
+
+def test_a_stopped_training_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def stop(*args, **options):
+        raise Stopped("SIGINT: step 2 of '1/2 Adam' is saved in tiny.journal")
+
+    command = ["train", "tiny", "--out", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(experiments, "train", stop)
+        assert main(command) == 130
+    err = capsys.readouterr().err
+    assert "step 2" in err and "--resume" in err
+    # Nothing there to go on with: it starts from the beginning.
+    assert main([*command, "--resume"]) == 0
 
 
 def test_evaluate_prints_the_table(capsys):

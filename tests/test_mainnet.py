@@ -69,7 +69,7 @@ def test_init_is_glorot_normal_with_zero_biases(getkey):
 
 
 def test_config_survives_json():
-    for spec in (SPEC, TWO_OUTPUTS, MainNetSpec((2, 1), DOMAIN, bounded=False)):
+    for spec in (SPEC, TWO_OUTPUTS, ODD, MainNetSpec((2, 1), DOMAIN, bounded=False)):
         assert MainNetSpec.from_config(json.loads(json.dumps(spec.config()))) == spec
 
 
@@ -84,6 +84,33 @@ def test_it_can_be_jitted_vmapped_and_differentiated(x64, getkey):
     step = jnp.array([0, 1e-6])
     secant = (net(points[0] + step) - net(points[0] - step)) / 2e-6
     np.testing.assert_allclose(slope[1], secant, rtol=1e-7)
+
+
+ODD = MainNetSpec((2, 5, 4, 1), Box(t=(0, 2), x=(-3, 3)), odd="x")
+
+
+def test_an_odd_network_is_odd_and_sees_the_size_of_x(x64):
+    theta = jnp.asarray(np.random.default_rng(0).normal(size=ODD.size))
+    half = MainNetSpec(ODD.sizes, Box(t=(0, 2), x=(0, 3))).unflatten(theta)
+    net = ODD.unflatten(theta)
+    for t, x in ((0.3, 2.0), (2.0, 3.0), (0.7, 0.1)):
+        there, back = jnp.array([t, x]), jnp.array([t, -x])
+        assert net(back) == -net(there)
+        np.testing.assert_allclose(net(there), half(there), rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"inputs": DOMAIN, "odd": "x"},
+        {"inputs": ODD.inputs, "odd": "y"},
+        {"inputs": ODD.inputs, "outputs": Box(u=(-1, 2)), "odd": "x"},
+    ],
+    ids=["range", "name", "outputs"],
+)
+def test_a_network_that_cannot_be_odd_is_an_error(options):
+    with pytest.raises(ValueError, match="odd = '[xy]', expected an input"):
+        MainNetSpec((2, 1), **options)
 
 
 def test_its_weights_can_be_differentiated(getkey):

@@ -44,3 +44,9 @@ def test_importing_the_package_makes_no_array_and_no_noise():
 
 def test_the_package_is_typed():
     assert (pathlib.Path(hpx.__file__).parent / "py.typed").exists()
+
+
+def test_importing_the_package_does_not_import_matplotlib():
+    code = "import sys, hyperpinn_eqx; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "False"

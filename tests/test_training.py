@@ -1,3 +1,6 @@
+import os
+import signal
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +10,7 @@ import optax
 import pytest
 
 from hyperpinn_eqx import Loss, TrainingStopped, fit
+from hyperpinn_eqx.journal import Journal, Stopped
 
 
 def square(x, key):
@@ -20,7 +24,8 @@ def noisy(x, key):
 def run(x=0.0, loss=square, *, optimiser=None, steps=20, **options):
     options = {"key": jr.key(0), "progress": False} | options
     optimiser = optax.sgd(0.1) if optimiser is None else optimiser
-    return fit(jnp.asarray(x), loss, optimiser, steps=steps, **options)
+    model = x if isinstance(x, eqx.Module) else jnp.asarray(x)
+    return fit(model, loss, optimiser, steps=steps, **options)
 
 
 def test_it_minimises_a_square():
@@ -50,7 +55,7 @@ def test_the_history_has_the_mean_of_every_term_over_every_chunk(x64):
     result = run(steps=7, chunk=3)
     losses = np.array([(3 * 0.8**i) ** 2 for i in range(7)])
     means = [losses[:3].mean(), losses[3:6].mean(), losses[6]]
-    assert set(result.history) == {"step", "total", "near", "small"}
+    assert set(result.history) == {"step", "seconds", "total", "near", "small"}
     np.testing.assert_array_equal(result.history["step"], [3, 6, 7])
     np.testing.assert_allclose(result.history["total"], means, rtol=1e-14)
     np.testing.assert_allclose(result.history["near"], means, rtol=1e-14)
@@ -141,3 +146,100 @@ def test_seconds_are_counted():
 def test_no_steps_are_an_error(name, value):
     with pytest.raises(ValueError, match=f"{name} = {value}, expected at least 1"):
         run(**{name: value})
+
+
+class Interrupting(Journal):
+    """A journal that gets a signal at the end of a given step."""
+
+    def __init__(self, path, at, number=signal.SIGINT, **options):
+        super().__init__(path, {"seed": 0}, **options)
+        self.at, self.number = at, number
+
+    def keep(self, stage, step, state, rows):
+        if step == self.at:
+            os.kill(os.getpid(), self.number)
+        super().keep(stage, step, state, rows)
+
+
+# Adam has a state, the schedule counts, and every step draws points of its own.
+LONG = {
+    "loss": noisy,
+    "optimiser": optax.adam(optax.cosine_decay_schedule(0.1, 10)),
+    "steps": 10,
+    "chunk": 3,
+}
+
+
+def same(found, expected):
+    assert eqx.tree_equal(found.model, expected.model)
+    assert found.history.keys() == expected.history.keys()
+    for name in expected.history.keys() - {"seconds"}:
+        np.testing.assert_array_equal(found.history[name], expected.history[name])
+    assert np.all(np.diff(found.history["seconds"]) > 0)
+
+
+@pytest.fixture(scope="module")
+def unstopped():
+    """The training that was never stopped."""
+    return run(**LONG)
+
+
+@pytest.mark.parametrize(
+    ("at", "number"), [(3, signal.SIGINT), (9, signal.SIGTERM), (10, signal.SIGINT)]
+)
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(
+    at, number, unstopped, tmp_path
+):
+    path = tmp_path / "journal"
+    with Interrupting(path, at, number) as journal:
+        with pytest.raises(Stopped, match=f"step {at} of 'fit' is saved"):
+            run(**LONG, journal=journal)
+    journal = Journal(path, {"seed": 0}, resume=True)
+    same(run(**LONG, journal=journal), unstopped)
+
+
+def test_a_network_in_float64_can_be_stopped_twice(tmp_path, x64, getkey):
+    x = jnp.linspace(-1, 1, 16)[:, None]
+    net = eqx.nn.MLP(1, 1, 4, 1, activation=jnp.tanh, key=getkey())
+
+    def loss(net, key):
+        noise = jr.normal(key, (16, 1))
+        return Loss({"data": jnp.mean((jax.vmap(net)(x) - x**2 - noise) ** 2)})
+
+    options = LONG | {"x": net, "loss": loss, "steps": 9}
+    path = tmp_path / "journal"
+    for at in (3, 6):
+        with Interrupting(path, at, resume=True) as journal:
+            with pytest.raises(Stopped):
+                run(**options, journal=journal)
+    journal = Journal(path, {"seed": 0}, resume=True)
+    same(run(**options, journal=journal), run(**options))
+
+
+def test_what_a_killed_training_wrote_last_is_enough(unstopped, tmp_path):
+    # As after a power cut: two chunks were kept, and nobody asked for a stop.
+    path = tmp_path / "journal"
+    run(**LONG | {"steps": 6}, journal=Journal(path, {}, every=0.0))
+    journal = Journal(path, {}, resume=True)
+    same(run(**LONG, journal=journal), unstopped)
+
+
+def test_a_resumed_training_counts_the_steps_and_seconds_before(tmp_path, capsys):
+    journal = Journal(tmp_path / "journal", {}, every=0.0)
+    run(**LONG | {"steps": 6}, journal=journal)
+    carry = jnp.zeros(()), LONG["optimiser"].init(jnp.zeros(()))
+    carry, step, rows = journal.restore("fit", carry)
+    rows[-1]["seconds"] = 3600.0
+    journal.keep("fit", step, carry, rows)
+    result = run(**LONG, journal=journal, progress=True)
+    assert 3600 < result.history["seconds"][-1] <= result.seconds < 3700
+    first, *_, last = capsys.readouterr().err.strip().split("\r")
+    assert "6/10" in first
+    assert "10/10" in last and "[1:00:0" in last
+
+
+def test_another_models_journal_is_an_error(tmp_path):
+    journal = Journal(tmp_path / "journal", {}, every=0.0)
+    run(steps=1, journal=journal)
+    with pytest.raises(ValueError, match="another state of 'fit'.*shape"):
+        run([1.0, 2.0], lambda x, key: square(x[0], key), journal=journal)

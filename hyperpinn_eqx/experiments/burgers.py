@@ -1,18 +1,20 @@
 """The paper's Burgers experiments: sizes, recipes, and how to run them."""
 
 import dataclasses
-import time
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
 from ..baselines import ConcatPINN
 from ..continuation import distill, follow
 from ..gauss_newton import gauss_newton
-from ..hypernet import HyperPINN
+from ..hypernet import HyperPINN, Init
+from ..journal import Journal
 from ..losses import Loss, pinn_loss, slope_weight
 from ..mainnet import MainNetSpec
 from ..metrics import family_error
@@ -20,15 +22,8 @@ from ..model import AbstractModel, cast
 from ..problems import Burgers
 from ..rows import PINNRows
 from ..sampling import Batch, conditions, log_uniform, uniform
-from .stages import Adam, Continuation, GaussNewton, in_float32, told
-
-# What a card says about where each stage looks.
-SAMPLING = {
-    Adam: "nu log-uniform, collocation points uniform, new at every step",
-    Continuation: "nu log-equispaced, collocation points residual-adaptive",
-    GaussNewton: "nu a Latin hypercube in log nu and both ends, collocation points "
-    "residual-adaptive, new with every batch",
-}
+from ..training import FitResult
+from .stages import Adam, Continuation, GaussNewton, in_float32, run_stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +35,11 @@ class BurgersExperiment:
         main: layer widths of the main network, λ's inputs not counted.
         hidden: widths of the hypernetwork's trunk; None for a baseline.
         paper_mse: the mean squared error in the paper's Table 1.
-        start: the first stage.
-        finish: the last stage.
+        stages: how it is trained.
+        recipe: what these stages are called.
+        symmetric: whether the network is odd in x, as the solution is.
+        weighted: whether residuals are weighted by 1 / (1 + |u_x|).
+        n_data: points of the initial and of the boundary data.
         alpha: the weight of the physics term (paper eq. 6).
     """
 
@@ -49,65 +47,76 @@ class BurgersExperiment:
     main: tuple[int, ...]
     hidden: tuple[int, ...] | None
     paper_mse: float
-    start: Adam | Continuation
-    finish: GaussNewton
+    stages: tuple[Adam | Continuation | GaussNewton, ...]
+    recipe: str = "best"
+    symmetric: bool = True
+    weighted: bool = True
+    n_data: tuple[int, int] = (100, 200)
     alpha: float = 1.0
 
     def build(self, *, key: PRNGKeyArray) -> AbstractModel:
         """The untrained model."""
         problem = Burgers()
-        main = MainNetSpec(self.main, problem.domain)
+        main = MainNetSpec(
+            self.main, problem.domain, odd="x" if self.symmetric else None
+        )
         if self.hidden is None:
             return ConcatPINN(main, problem.parameters, key=key)
-        return HyperPINN(main, problem.parameters, self.hidden, key=key)
+        # All λ start alike where continuation will say how they differ.
+        init: Init = "split" if self.recipe == "paper" else "common"
+        return HyperPINN(main, problem.parameters, self.hidden, init=init, key=key)
+
+    def rows(self, *, key: PRNGKeyArray) -> PINNRows:
+        """The loss, with its initial and boundary points."""
+        problem = Burgers()
+        initial, boundary = conditions(problem, *self.n_data, key=key)
+        if self.symmetric:
+            # An odd solution vanishes at x = 0: a wall of the half that is learned.
+            middle = boundary[: len(boundary) // 2].at[:, 1].set(0.0)
+            boundary = jnp.concatenate([boundary, middle])
+        weight = slope_weight("x") if self.weighted else None
+        # Each stage sets its own number of points.
+        return PINNRows(problem, initial, boundary, 1, self.alpha, weight)
 
     def run(
-        self, *, key: PRNGKeyArray, progress: bool
+        self, *, key: PRNGKeyArray, progress: bool, journal: Journal
     ) -> tuple[AbstractModel, dict[str, Any]]:
         """Trains the model; returns it with what its card tells about the training."""
         problem = Burgers()
-        model_key, data_key, start_key, finish_key = jr.split(key, 4)
-        rows = PINNRows(
-            problem,
-            *conditions(problem, key=data_key),
-            n_points=self.finish.n_points,
-            alpha=self.alpha,
-            weight=slope_weight("x"),
-        )
-        model = self.build(key=model_key)
-        begun = time.perf_counter()
-        if isinstance(self.start, Adam):
-            model = _adam(self.start, model, rows, start_key, progress)
-        else:
-            model = _continuation(self.start, model, rows, start_key, progress)
-        middle, middle_error = time.perf_counter(), family_error(model, problem)
+        model_key, data_key, key = jr.split(key, 3)
+        rows = self.rows(key=data_key)
 
-        finish = self.finish
-        result = gauss_newton(
-            model,
-            rows,
-            lambda model, key: rows.batch(model, key, finish.n_lam),
-            steps=finish.steps,
-            redraw=finish.redraw,
-            rank=finish.rank,
-            damping=1e-3,
-            key=finish_key,
-            progress=progress,
+        def run(
+            stage: Any, model: AbstractModel, key: PRNGKeyArray, what: str
+        ) -> tuple[FitResult, dict[str, Any]]:
+            options = {"key": key, "progress": progress, "journal": journal}
+            result = _RUN[type(stage)](stage, model, rows, what, options)
+            found: dict[str, Any] = {"mse": family_error(result.model, problem).mean}
+            if "mse" in result.history:
+                columns = result.history["seconds"], result.history["mse"]
+                found["curve"] = [
+                    [round(float(s), 1), float(f"{e:.3g}")]
+                    for s, e in zip(*columns, strict=True)
+                    if np.isfinite(e)
+                ]
+            return result, found
+
+        model, told = run_stages(
+            self.stages, self.build(key=model_key), run, key=key, journal=journal
         )
-        error = family_error(result.model, problem)
-        return result.model, {
+        error = family_error(model, problem)
+        return model, {
+            "recipe": self.recipe,
             "equation": "u_t + u u_x = nu u_xx, u(0, x) = -sin(pi x), u(t, +-1) = 0",
             "lambda": problem.parameters.ranges(),
             "domain": problem.domain.ranges(),
             "alpha": self.alpha,
-            "conditions": "50 initial and 50 boundary points, uniform, drawn once",
-            "stages": [
-                told(stage, seconds, sampling=SAMPLING[type(stage)], mse=found.mean)
-                for stage, seconds, found in (
-                    (self.start, middle - begun, middle_error),
-                    (finish, result.seconds, error),
-                )
-            ],
+            "symmetric": self.symmetric,
+            "weighted": self.weighted,
+            "conditions": f"{len(rows.initial)} initial and {len(rows.boundary)} "
+            "boundary points, uniform, drawn once"
+            + (", a third of the latter at x = 0" if self.symmetric else ""),
+            "stages": told,
             "error": {
                 "grid": "64 equispaced nu x 101 equispaced t x 256 equispaced x, "
                 "float64",
@@ -119,41 +128,68 @@ class BurgersExperiment:
         }
 
 
-_SMALL, _LARGE = (2, *6 * (8,), 1), (2, *10 * (32,), 1)
+_SMALL, _LARGE, _TRUNK = (2, *6 * (8,), 1), (2, *10 * (32,), 1), (32, 32, 32, 16)
 BURGERS = (
     BurgersExperiment(
         "burgers-hyperpinn",
         _SMALL,
-        (32, 32, 32, 16),
+        _TRUNK,
         1.9e-5,
-        Continuation(),
-        GaussNewton(150),
+        (Continuation(), GaussNewton(160)),
     ),
     BurgersExperiment(
-        "burgers-small-pinn", _SMALL, None, 3.0e-4, Adam(20_000), GaussNewton(150)
+        "burgers-small-pinn",
+        _SMALL,
+        None,
+        3.0e-4,
+        (Adam(10_000), GaussNewton(200)),
     ),
     BurgersExperiment(
         "burgers-large-pinn",
         _LARGE,
         None,
         2.3e-5,
-        Adam(6_000),
-        # A dense Jacobian of 9665 columns: fewer rows keep a step at seconds.
-        GaussNewton(60, n_lam=24, n_points=200, rank=96),
+        # A Jacobian of 9665 columns: fewer rows keep a step at seconds.
+        (Adam(6_000), GaussNewton(80, n_lam=32, n_points=200)),
     ),
+)
+BURGERS_PAPER = tuple(
+    dataclasses.replace(
+        best,
+        stages=(Adam(steps, n_lam=64, log=False),),
+        recipe="paper",
+        symmetric=False,
+        weighted=False,
+        n_data=(50, 50),
+    )
+    for best, steps in zip(BURGERS, (60_000, 60_000, 3_000), strict=True)
 )
 
 
+class _Curve:
+    """Measures the error now and then: more rarely as a training goes on."""
+
+    def __init__(self) -> None:
+        self.next = 0.0
+
+    def __call__(self, model: AbstractModel, seconds: float) -> dict[str, float]:
+        if seconds < self.next:
+            return {}
+        self.next = max(seconds + 2, 1.15 * seconds)
+        return {"mse": family_error(model, Burgers()).mean}
+
+
 def _adam(
-    stage: Adam, model: AbstractModel, rows: PINNRows, key: PRNGKeyArray, progress: bool
-) -> AbstractModel:
+    stage: Adam, model: AbstractModel, rows: PINNRows, what: str, options: dict
+) -> FitResult:
     problem = rows.problem
+    draw = log_uniform if stage.log else uniform
 
     def loss(model: AbstractModel, key: PRNGKeyArray) -> Loss:
         lam_key, point_key = jr.split(key)
         shape = (stage.n_lam, stage.n_points)
         batch = Batch(
-            log_uniform(problem.parameters, shape[:1], key=lam_key),
+            draw(problem.parameters, shape[:1], key=lam_key),
             uniform(problem.domain, shape, key=point_key),
             rows.initial,
             rows.boundary,
@@ -171,19 +207,37 @@ def _adam(
         optax.adam(optax.cosine_decay_schedule(stage.rate, stage.steps)),
     )
     return in_float32(
-        model, loss, optimiser, steps=stage.steps, key=key, progress=progress
+        model, loss, optimiser, steps=stage.steps, what=what, watch=_Curve(), **options
+    )
+
+
+def _gauss_newton(
+    stage: GaussNewton, model: AbstractModel, rows: PINNRows, what: str, options: dict
+) -> FitResult:
+    rows = dataclasses.replace(rows, n_points=stage.n_points)
+    return gauss_newton(
+        model,
+        rows,
+        lambda model, key: rows.batch(model, key, stage.n_lam),
+        steps=stage.steps,
+        redraw=stage.redraw,
+        rank=stage.rank,
+        damping=1e-4,
+        what=what,
+        watch=_Curve(),
+        **options,
     )
 
 
 def _continuation(
     stage: Continuation,
-    model: AbstractModel,
+    model: HyperPINN,
     rows: PINNRows,
-    key: PRNGKeyArray,
-    progress: bool,
-) -> AbstractModel:
+    what: str,
+    options: dict,
+) -> FitResult:
     box = rows.problem.parameters
-    net_key, path_key = jr.split(key)
+    net_key, key = jr.split(options["key"])
     lams = jnp.geomspace(box.high[0], box.low[0], stage.n_lam)[:, None]
     path = follow(
         model(lams[0]).spec.init(key=net_key),
@@ -191,10 +245,22 @@ def _continuation(
         lams,
         first=stage.first,
         steps=stage.steps,
-        key=path_key,
-        progress=progress,
+        what=what,
+        **options,
     )
     result = distill(
-        model, lams, path.model, steps=stage.distill_steps, key=key, progress=progress
+        model,
+        lams,
+        path.model,
+        steps=stage.distill_steps,
+        key=key,
+        progress=options["progress"],
     )
-    return result.model
+    return FitResult(result.model, {}, path.seconds + result.seconds)
+
+
+_RUN: dict[type, Callable[..., FitResult]] = {
+    Adam: _adam,
+    Continuation: _continuation,
+    GaussNewton: _gauss_newton,
+}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from ..box import Box
 from ..forecasts import field_error, trajectory_errors
 from ..gauss_newton import gauss_newton
 from ..hypernet import HyperPINN
+from ..journal import Journal
 from ..losses import Loss, multistep_loss
 from ..mainnet import MainNetSpec
 from ..model import AbstractModel, cast
@@ -24,8 +24,9 @@ from ..multistep import adams_moulton
 from ..problems import Lorenz
 from ..rows import MultistepRows
 from ..sampling import chebyshev, uniform
+from ..training import FitResult
 from ..trajectories import Trajectories, simulate
-from .stages import MultistepAdam, MultistepGaussNewton, in_float32, told
+from .stages import MultistepAdam, MultistepGaussNewton, in_float32, run_stages
 
 # Paper eq. 9.
 SCHEME = adams_moulton(1)
@@ -69,16 +70,16 @@ class LorenzExperiment:
         width: of the main network's one hidden layer.
         hidden: widths of the hypernetwork's trunk; None for a baseline.
         paper_mse: the mean squared trajectory error that the paper reports.
-        start: the first stage, if there are two.
-        finish: the last stage.
+        stages: how it is trained.
+        recipe: what these stages are called.
     """
 
     name: str
     width: int
     hidden: tuple[int, ...] | None
     paper_mse: float
-    start: MultistepAdam | None
-    finish: MultistepGaussNewton
+    stages: tuple[MultistepAdam | MultistepGaussNewton, ...]
+    recipe: str = "best"
 
     def build(self, *, key: PRNGKeyArray) -> AbstractModel:
         """The untrained model."""
@@ -89,44 +90,30 @@ class LorenzExperiment:
         return HyperPINN(main, parameters, self.hidden, init="common", key=key)
 
     def run(
-        self, *, key: PRNGKeyArray, progress: bool
+        self, *, key: PRNGKeyArray, progress: bool, journal: Journal
     ) -> tuple[AbstractModel, dict[str, Any]]:
         """Trains the model; returns it with what its card tells about the training."""
         problem = Lorenz()
-        model_key, data_key, start_key, finish_key = jr.split(key, 4)
+        model_key, data_key, key = jr.split(key, 3)
         data = training_set(key=data_key)
-        scale = jnp.asarray(SLOPE.high)
         true = test_set()
-        stages: list[dict[str, Any]] = []
 
-        def error(model: AbstractModel) -> dict[str, float]:
-            return {"field_relative_l2": field_error(model, problem, true)[0]}
+        def run(
+            stage: Any, model: AbstractModel, key: PRNGKeyArray, what: str
+        ) -> tuple[FitResult, dict[str, Any]]:
+            options = {"key": key, "progress": progress, "journal": journal}
+            one = _adam if isinstance(stage, MultistepAdam) else _gauss_newton
+            result = one(stage, model, data, what, options)
+            error = field_error(result.model, problem, true)[0]
+            return result, {"field_relative_l2": error}
 
-        model = self.build(key=model_key)
-        if self.start is not None:
-            begun = time.perf_counter()
-            model = _adam(self.start, model, data, scale, start_key, progress)
-            seconds = time.perf_counter() - begun
-            stages.append(told(self.start, seconds, **error(model)))
-        finish = self.finish
-        rows = MultistepRows(data, SCHEME, scale, finish.n_windows)
-        result = gauss_newton(
-            model,
-            rows,
-            rows.batch,
-            steps=finish.steps,
-            redraw=finish.redraw,
-            rank=finish.rank,
-            floor=1e-9,
-            frozen=_trunk if finish.frozen_trunk else None,
-            key=finish_key,
-            progress=progress,
+        model, stages = run_stages(
+            self.stages, self.build(key=model_key), run, key=key, journal=journal
         )
-        model = result.model
-        stages.append(told(finish, result.seconds, **error(model)))
         forecasts = simulate(model, true.lam, true.states[:, :, 0])
         errors = trajectory_errors(forecasts, true)
         return model, {
+            "recipe": self.recipe,
             "equation": "x' = sigma (y - x), y' = x (rho - z) - y, z' = x y - beta z",
             "lambda": problem.parameters.ranges(),
             "initial": problem.initial.ranges(),
@@ -152,36 +139,60 @@ LORENZ = (
         _SMALL,
         (16, 8),
         17.5,
-        None,
-        MultistepGaussNewton(600, frozen_trunk=True),
+        (MultistepGaussNewton(600, frozen_trunk=True),),
     ),
-    LorenzExperiment(
-        "lorenz-small", _SMALL, None, 39.4, None, MultistepGaussNewton(1600)
-    ),
+    LorenzExperiment("lorenz-small", _SMALL, None, 39.4, (MultistepGaussNewton(1600),)),
     LorenzExperiment(
         "lorenz-large",
         _LARGE,
         None,
         20.6,
-        MultistepAdam(8000),
-        MultistepGaussNewton(75, n_windows=150, redraw=20, rank=64),
+        (
+            MultistepAdam(8000),
+            MultistepGaussNewton(75, n_windows=150, redraw=20, rank=64),
+        ),
     ),
+)
+LORENZ_PAPER = tuple(
+    dataclasses.replace(best, stages=(MultistepAdam(20_000),), recipe="paper")
+    for best in LORENZ
 )
 
 
-def _trunk(model: Any) -> tuple:
-    return model.weights, model.biases
+def _gauss_newton(
+    stage: MultistepGaussNewton,
+    model: AbstractModel,
+    data: Trajectories,
+    what: str,
+    options: dict,
+) -> FitResult:
+    rows = MultistepRows(data, SCHEME, jnp.asarray(SLOPE.high), stage.n_windows)
+
+    def trunk(model: Any) -> tuple:
+        return model.weights, model.biases
+
+    return gauss_newton(
+        model,
+        rows,
+        rows.batch,
+        steps=stage.steps,
+        redraw=stage.redraw,
+        rank=stage.rank,
+        floor=1e-9,
+        frozen=trunk if stage.frozen_trunk else None,
+        what=what,
+        **options,
+    )
 
 
 def _adam(
     stage: MultistepAdam,
     model: AbstractModel,
     data: Trajectories,
-    scale: jax.Array,
-    key: PRNGKeyArray,
-    progress: bool,
-) -> AbstractModel:
-    data, scale = cast(data, jnp.float32), cast(scale, jnp.float32)
+    what: str,
+    options: dict,
+) -> FitResult:
+    data, scale = cast(data, jnp.float32), jnp.asarray(SLOPE.high, jnp.float32)
 
     def loss(model: AbstractModel, key: PRNGKeyArray) -> Loss:
         windows = data.windows(SCHEME.steps + 1, stage.n_windows, key=key)
@@ -189,11 +200,5 @@ def _adam(
             model, data.lam, windows, scheme=SCHEME, dt=data.dt, scale=scale
         )
 
-    return in_float32(
-        model,
-        loss,
-        optax.adam(optax.cosine_decay_schedule(stage.rate, stage.steps)),
-        steps=stage.steps,
-        key=key,
-        progress=progress,
-    )
+    optimiser = optax.adam(optax.cosine_decay_schedule(stage.rate, stage.steps))
+    return in_float32(model, loss, optimiser, steps=stage.steps, what=what, **options)

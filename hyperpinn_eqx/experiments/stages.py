@@ -1,76 +1,80 @@
 """The stages of a training as plain data, and what all of them share."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import jax.random as jr
 import optax
 from jaxtyping import PRNGKeyArray
 
+from ..journal import Journal
 from ..losses import Loss
 from ..model import AbstractModel, cast
-from ..training import fit
+from ..training import FitResult, Watch, fit
 
 
 @dataclasses.dataclass(frozen=True)
 class Adam:
-    """First stage: Adam in float32 on points that are new at every step.
+    """Adam in float32 on points that are new at every step.
 
     Attributes:
         steps: how many.
         rate: the first learning rate of a cosine schedule.
         n_lam: values of λ at every step.
         n_points: collocation points for each.
+        log: whether λ is log-uniform; uniform if not (paper A.5).
     """
 
     steps: int
     rate: float = 1e-3
     n_lam: int = 32
     n_points: int = 64
+    log: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class Continuation:
-    """First stage of a hypernetwork: follow θ*(λ), then regress onto it.
+    """First stage of a hypernetwork: follow θ*(λ), then reproduce it.
 
     Attributes:
         n_lam: values of λ along the path, log-equispaced, largest first.
         first: Gauss-Newton steps at the first λ.
         steps: steps at every other.
         n_points: collocation points.
-        distill_steps: Adam steps of the regression.
+        distill_steps: Adam steps of the distillation.
     """
 
-    n_lam: int = 25
+    n_lam: int = 13
     first: int = 150
     steps: int = 40
-    n_points: int = 1500
-    distill_steps: int = 50_000
+    n_points: int = 1000
+    distill_steps: int = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
 class GaussNewton:
-    """Last stage: Gauss-Newton in float64 over the whole family.
+    """Gauss-Newton in float64 over the whole family.
 
     Attributes:
         steps: how many.
         n_lam: values of λ in a batch.
         n_points: residual-adaptive collocation points for each.
         redraw: steps on one batch.
-        rank: directions of the main network's weights kept for each λ.
+        rank: rows kept for each λ.
     """
 
     steps: int
-    n_lam: int = 32
+    n_lam: int = 64
     n_points: int = 400
-    redraw: int = 15
-    rank: int = 128
+    redraw: int = 8
+    rank: int = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class MultistepAdam:
-    """First stage of a multistep network: Adam in float32 on new windows every step.
+    """Adam in float32 for a multistep network, on new windows at every step.
 
     Attributes:
         steps: how many.
@@ -85,7 +89,7 @@ class MultistepAdam:
 
 @dataclasses.dataclass(frozen=True)
 class MultistepGaussNewton:
-    """Last stage of a multistep network: Gauss-Newton in float64.
+    """Gauss-Newton in float64 for a multistep network.
 
     Attributes:
         steps: how many.
@@ -102,6 +106,43 @@ class MultistepGaussNewton:
     frozen_trunk: bool = False
 
 
+# From a stage, a model, a key, and the name of the stage in the journal: what the
+# training returns, and what else the card should tell about it.
+Run = Callable[
+    [Any, AbstractModel, PRNGKeyArray, str], tuple[FitResult, dict[str, Any]]
+]
+
+
+def run_stages(
+    stages: Sequence[Any],
+    model: AbstractModel,
+    run: Run,
+    *,
+    key: PRNGKeyArray,
+    journal: Journal,
+) -> tuple[AbstractModel, list[dict[str, Any]]]:
+    """Runs one stage after the other, but for those that the journal has finished.
+
+    Returns:
+        The model, and what a card tells about each stage: its settings, the seconds
+        it took, and what `run` found.
+    """
+    told: list[dict[str, Any]] = []
+    for i, stage in enumerate(stages, start=1):
+        name = f"{i}/{len(stages)} {type(stage).__name__}"
+        record = journal.finished(name)
+        if record is None:
+            result, found = run(stage, model, jr.fold_in(key, i), name)
+            model = result.model
+            settings = {"stage": type(stage).__name__, **dataclasses.asdict(stage)}
+            record = {**settings, "seconds": round(result.seconds, 1), **found}
+            journal.finish(name, record, model)
+        else:
+            model = journal.model(model)
+        told.append(record)
+    return model, told
+
+
 def in_float32(
     model: AbstractModel,
     loss: Callable[[AbstractModel, PRNGKeyArray], Loss],
@@ -110,8 +151,11 @@ def in_float32(
     steps: int,
     key: PRNGKeyArray,
     progress: bool,
-) -> AbstractModel:
-    """A float64 model after a first stage of Adam in float32."""
+    what: str,
+    journal: Journal,
+    watch: Watch | None = None,
+) -> FitResult:
+    """Trains a float64 model by Adam in float32; the result is float64 again."""
     result = fit(
         cast(model, jnp.float32),
         loss,
@@ -119,16 +163,8 @@ def in_float32(
         steps=steps,
         key=key,
         progress=progress,
-        what="adam",
+        what=what,
+        journal=journal,
+        watch=watch,
     )
-    return cast(result.model, jnp.float64)
-
-
-def told(stage: Any, seconds: float, **found: Any) -> dict[str, Any]:
-    """What a card tells about a stage: settings, wall time, and what was found."""
-    return {
-        "stage": type(stage).__name__,
-        **dataclasses.asdict(stage),
-        "seconds": round(seconds),
-        **found,
-    }
+    return FitResult(cast(result.model, jnp.float64), result.history, result.seconds)

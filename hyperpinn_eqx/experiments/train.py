@@ -1,5 +1,6 @@
 """The one function that runs any of the experiments, by name."""
 
+import dataclasses
 import datetime
 import os
 import pathlib
@@ -14,45 +15,70 @@ import numpy as np
 import optax
 
 from .. import checkpoint
+from ..journal import Journal
 from ..model import AbstractModel, count_parameters
-from .burgers import BURGERS, BurgersExperiment
-from .lorenz import LORENZ, LorenzExperiment
+from .burgers import BURGERS, BURGERS_PAPER, BurgersExperiment
+from .lorenz import LORENZ, LORENZ_PAPER, LorenzExperiment
 
-EXPERIMENTS: dict[str, BurgersExperiment | LorenzExperiment] = {
-    e.name: e for e in (*BURGERS, *LORENZ)
-}
+Experiment = BurgersExperiment | LorenzExperiment
+# The shipped weights are "best"; "paper" is what the paper says, and Adam.
+BEST: tuple[Experiment, ...] = (*BURGERS, *LORENZ)
+EXPERIMENTS = {e.name: e for e in BEST}
+PAPER: tuple[Experiment, ...] = (*BURGERS_PAPER, *LORENZ_PAPER)
+RECIPES = {"best": EXPERIMENTS, "paper": {e.name: e for e in PAPER}}
 
 
 def train(
     name: str,
     *,
+    recipe: str = "best",
     seed: int = 0,
     out: str | os.PathLike = ".",
+    resume: bool = False,
     progress: bool = True,
 ) -> tuple[AbstractModel, dict[str, Any]]:
     """Trains one model from scratch and writes `NAME.eqx` and its card `NAME.json`.
 
+    Where the training stands is kept in `NAME.journal` until it is over. Ctrl-C stops
+    it after the present step, and `resume=True` goes on from there.
+
     Args:
         name: an experiment's name.
+        recipe: "best", or "paper", which writes `NAME-paper.eqx` and so on.
         seed: of everything random.
         out: the folder to write to; it is made if need be.
+        resume: goes on from the journal in `out`, if there is one.
         progress: whether to show bars.
 
     Returns:
         The model, and the card as a dictionary.
 
     Raises:
-        ValueError: an unknown name, or JAX is not in float64 mode.
+        ValueError: an unknown name or recipe, JAX is not in float64 mode, or the
+            journal is damaged or of another training.
+        Stopped: a stop was requested; the journal has everything.
     """
-    if name not in EXPERIMENTS:
-        raise ValueError(f"name = {name!r}, expected one of {', '.join(EXPERIMENTS)}")
+    for argument, value, known in (
+        ("recipe", recipe, list(RECIPES)),
+        ("name", name, list(RECIPES.get(recipe, ()))),
+    ):
+        if value not in known:
+            raise ValueError(
+                f"{argument} = {value!r}, expected one of {', '.join(known)}"
+            )
     if jnp.result_type(float) != jnp.float64:
         raise ValueError(
             "jax_enable_x64 = False, expected True: Gauss-Newton needs float64"
         )
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    model, told = EXPERIMENTS[name].run(key=jr.key(seed), progress=progress)
+    experiment = RECIPES[recipe][name]
+    file = name if recipe == "best" else f"{name}-{recipe}"
+    config = {"name": name, "seed": seed, "recipe": dataclasses.asdict(experiment)}
+    with Journal(out / f"{file}.journal", config, resume=resume) as journal:
+        model, told = experiment.run(
+            key=jr.key(seed), progress=progress, journal=journal
+        )
     card = {
         "name": name,
         "architecture": model.config(),
@@ -67,8 +93,9 @@ def train(
             **{p.__name__: p.__version__ for p in (jax, eqx, optax, np)},
         },
     }
-    checkpoint.save(out / f"{name}.eqx", model, card)
-    checkpoint.write_json(out / f"{name}.json", card)
+    checkpoint.save(out / f"{file}.eqx", model, card)
+    checkpoint.write_json(out / f"{file}.json", card)
+    journal.close()
     return model, card
 
 

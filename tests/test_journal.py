@@ -1,0 +1,322 @@
+import contextlib
+import json
+import os
+import signal
+import threading
+import types
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperpinn_eqx import journal as module
+from hyperpinn_eqx import load
+from hyperpinn_eqx.journal import Journal, Stopped
+
+CONFIG = {"name": "tiny", "seed": 0, "recipe": {"start": {"steps": 3}, "main": (2, 1)}}
+ROWS = [{"step": 1.0, "total": 0.1}, {"step": 2.0, "total": 1e-300}]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "tiny.journal"
+
+
+@pytest.fixture
+def state():
+    """Arrays of several types, and what is no array."""
+    return {
+        "weights": [jnp.arange(3) / 3, jnp.ones((2, 2))],
+        "count": jnp.asarray(7),
+        "activation": jnp.tanh,
+        "batch": np.arange(4) / 7,
+    }
+
+
+@pytest.fixture
+def saved(path, state):
+    """The bytes of a journal with a finished and an unfinished stage."""
+    journal = Journal(path, CONFIG, every=0.0)
+    journal.finish("first", {"seconds": 1, "sizes": (3, 4)}, state["weights"])
+    journal.keep("second", 2, state, ROWS)
+    return path.read_bytes()
+
+
+def empty(state):
+    return jax.tree.map(lambda x: 0 * x if eqx.is_array_like(x) else x, state)
+
+
+def resume(path, config=CONFIG, **options):
+    return Journal(path, config, resume=True, **options)
+
+
+def kill(number=signal.SIGINT):
+    os.kill(os.getpid(), number)
+
+
+def test_an_unfinished_stage_comes_back(path, saved, state):
+    found, step, rows = resume(path).restore("second", empty(state))
+    assert eqx.tree_equal(found, state)
+    assert (step, rows) == (2, ROWS)
+
+
+def test_the_skeleton_may_be_shapes(path, saved, state):
+    shapes = eqx.filter_eval_shape(lambda: state | {"batch": jnp.zeros(())})
+    found, _, _ = resume(path).restore("second", shapes | {"batch": state["batch"]})
+    assert eqx.tree_equal(found, state)
+
+
+def test_a_finished_stage_comes_back(path, saved, state):
+    journal = resume(path)
+    assert journal.finished("first") == {"seconds": 1, "sizes": [3, 4]}
+    assert journal.finished("second") is None
+    assert eqx.tree_equal(journal.model(empty(state["weights"])), state["weights"])
+
+
+def test_what_is_told_is_the_same_before_and_after_a_stop(path):
+    journal = Journal(path, CONFIG)
+    journal.finish("first", {"sizes": (3, 4)}, jnp.zeros(2))
+    assert journal.finished("first") == resume(path).finished("first")
+
+
+def test_the_model_is_that_of_the_last_stage(path, saved):
+    journal = resume(path)
+    journal.finish("second", {}, jnp.full(5, 2.0))
+    again = resume(path)
+    assert again.finished("first") and again.finished("second") == {}
+    np.testing.assert_array_equal(again.model(jnp.zeros(5)), np.full(5, 2.0))
+
+
+def test_a_finished_stage_leaves_no_state(path, saved, state):
+    journal = resume(path)
+    journal.finish("second", {}, jnp.zeros(1))
+    for this in (journal, resume(path)):
+        assert this.restore("second", state) == (state, 0, [])
+
+
+def test_other_stages_start_at_the_beginning(path, saved, state):
+    assert resume(path).restore("third", state) == (state, 0, [])
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_without_a_file_everything_starts_afresh(resume, path, state):
+    journal = Journal(path, CONFIG, resume=resume)
+    assert journal.finished("first") is None
+    assert journal.restore("first", state) == (state, 0, [])
+    with pytest.raises(ValueError, match="tiny.journal: another model"):
+        journal.model(state)
+
+
+def test_an_old_file_is_overwritten_unless_it_is_resumed(path, saved, state):
+    journal = Journal(path, {"another": "training"}, every=0.0)
+    assert journal.restore("second", state) == (state, 0, [])
+    assert path.read_bytes() == saved
+    journal.keep("first", 1, state, [])
+    assert resume(path, {"another": "training"}).restore("first", state)[1] == 1
+
+
+def test_every_precision_comes_back_bit_by_bit(path):
+    with jax.enable_x64(True):
+        wide = jnp.asarray([1 / 3, -0.0, np.nan, 5e-324])
+    leaves = [wide, jnp.asarray([0.1]), jnp.asarray([0.1], dtype=jnp.bfloat16)]
+    Journal(path, CONFIG, every=0.0).keep("first", 1, leaves, [])
+    # Float32 is the default here.
+    found, _, _ = resume(path).restore("first", leaves)
+    for leaf, expected in zip(found, leaves, strict=True):
+        assert leaf.dtype == expected.dtype
+        assert np.asarray(leaf).tobytes() == np.asarray(expected).tobytes()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [[jnp.zeros(3)], [jnp.zeros(2, int)], [jnp.zeros(2), jnp.zeros(2)], []],
+    ids=["shape", "type", "more", "fewer"],
+)
+def test_other_arrays_are_an_error(path, other):
+    journal = Journal(path, CONFIG, every=0.0)
+    journal.finish("first", {}, [jnp.zeros(2)])
+    journal.keep("second", 1, [jnp.ones(2)], [])
+    for this in (journal, resume(path)):
+        with pytest.raises(ValueError, match="tiny.journal: another state of 'second'"):
+            this.restore("second", other)
+        with pytest.raises(ValueError, match="tiny.journal: another model"):
+            this.model(other)
+
+
+def test_another_config_is_an_error_that_names_what_differs(path, saved):
+    other = {
+        "name": "tiny",
+        "seed": 1,
+        "recipe": {"start": {"steps": 4}, "main": [2, 1]},
+        "new": None,
+        "extra": [1],
+    }
+    with pytest.raises(ValueError, match="tiny.journal: another training") as caught:
+        resume(path, other)
+    said = str(caught.value).split("another training: ")[1].split("; ")
+    assert said == [
+        "extra = None, expected [1]",
+        "recipe.start.steps = 3, expected 4",
+        "seed = 0, expected 1",
+    ]
+    assert path.read_bytes() == saved
+
+
+def test_a_file_cut_off_anywhere_is_an_error(path, saved):
+    for length in (*range(0, len(saved), 29), len(saved) - 1, saved.index(b"\n") + 1):
+        path.write_bytes(saved[:length])
+        with pytest.raises(ValueError, match="tiny.journal: damaged, or not the"):
+            resume(path)
+
+
+def test_a_flipped_bit_anywhere_is_an_error(path, saved):
+    for place in range(0, len(saved), 3):
+        flipped = bytearray(saved)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match="tiny.journal: damaged, or not the"):
+            resume(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x93NUMPY\x01\x00",
+        b"just text\n",
+        b"[1, 2]\n",
+        b"null\n",
+        b'"text"\n',
+        b'{"sha256": ""}\n',
+        b'{"format": "hyperpinn_eqx journal", "version": 1}\n',
+    ],
+    ids=repr,
+)
+def test_a_foreign_file_is_an_error(path, content):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="tiny.journal: damaged, or not the journal"):
+        resume(path)
+
+
+def test_a_journal_is_no_model(path, saved):
+    with pytest.raises(ValueError, match="not a hyperpinn_eqx checkpoint"):
+        load(path)
+
+
+def test_the_first_line_is_json(saved):
+    head = json.loads(saved.split(b"\n")[0])
+    assert head["config"] == json.loads(json.dumps(CONFIG))
+    assert (head["stage"], head["step"], head["rows"]) == ("second", 2, ROWS)
+
+
+def test_nothing_but_the_journal_is_left_behind(path, saved, state, monkeypatch):
+    journal = resume(path, every=0.0)
+    journal.keep("second", 3, state, ROWS)
+    assert os.listdir(path.parent) == [path.name]
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        journal.keep("second", 4, state, ROWS)
+    assert os.listdir(path.parent) == [path.name]
+    assert path.read_bytes() == before
+
+
+def test_close_removes_the_file(path, saved):
+    journal = resume(path)
+    journal.close()
+    journal.close()
+    assert os.listdir(path.parent) == []
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The journal's clock, set by hand."""
+    now = types.SimpleNamespace(seconds=100.0)
+    fake = types.SimpleNamespace(perf_counter=lambda: now.seconds)
+    monkeypatch.setattr(module, "time", fake)
+    return now
+
+
+def test_writes_keep_their_distance(path, clock):
+    journal = Journal(path, CONFIG, every=10.0)
+    written = []
+    for step in range(1, 36):
+        clock.seconds += 1
+        journal.keep("first", step, jnp.zeros(1), [])
+        with contextlib.suppress(FileNotFoundError):
+            written.append(json.loads(path.read_bytes().split(b"\n")[0])["step"])
+    assert sorted(set(written)) == [10, 20, 30]
+
+
+def test_a_request_to_stop_and_a_finished_stage_are_written_at_once(path, clock):
+    with Journal(path, CONFIG) as journal:
+        journal.finish("first", {}, jnp.zeros(1))
+        assert resume(path).finished("first") == {}
+        kill()
+        with pytest.raises(Stopped):
+            journal.keep("second", 1, jnp.zeros(1), [])
+    assert resume(path).restore("second", jnp.zeros(1))[1] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_at_the_end_of_the_step(number, path, state, capfd):
+    with Journal(path, CONFIG) as journal:
+        kill(number)
+        assert not path.exists()
+        assert f"{number.name}: stopping after this step" in capfd.readouterr().err
+        with pytest.raises(Stopped) as caught:
+            journal.keep("first", 2, state, ROWS)
+    assert str(caught.value) == f"{number.name}: step 2 of 'first' is saved in {path}"
+    assert eqx.tree_equal(resume(path).restore("first", empty(state))[0], state)
+
+
+def test_a_signal_between_the_last_step_and_the_end_of_a_stage_stops_there(path):
+    with Journal(path, CONFIG) as journal:
+        kill()
+        with pytest.raises(Stopped, match="the finished stage 'first' is saved in"):
+            journal.finish("first", {"mse": 1e-9}, jnp.ones(1))
+    assert resume(path).finished("first") == {"mse": 1e-9}
+
+
+def test_the_second_interrupt_stops_at_once():
+    with pytest.raises(KeyboardInterrupt), Journal("unused", CONFIG):
+        kill()
+        kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_handlers_come_back(number, path):
+    def mine(*args): ...
+
+    old = signal.signal(number, mine)
+    try:
+        with Journal(path, CONFIG):
+            assert signal.getsignal(number) is not mine
+            kill(number)
+        assert signal.getsignal(number) is mine
+        with pytest.raises(RuntimeError), Journal(path, CONFIG):
+            raise RuntimeError
+        assert signal.getsignal(number) is mine
+    finally:
+        signal.signal(number, old)
+
+
+def test_it_works_off_the_main_thread(path, state):
+    found = []
+
+    def work():
+        with Journal(path, CONFIG, every=0.0) as journal:
+            journal.keep("first", 1, state, ROWS)
+            found.append(signal.getsignal(signal.SIGINT))
+
+    handler = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [handler]
+    assert resume(path).restore("first", state)[1] == 1
