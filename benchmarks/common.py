@@ -27,9 +27,17 @@ def made() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "cpus": os.cpu_count(),
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", "default"),
         "jax": jax.__version__,
         "python": platform.python_version(),
     }
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of one call, and what it returns."""
+    start = time.perf_counter()
+    value = jax.block_until_ready(function())
+    return time.perf_counter() - start, value
 
 
 def interleaved(
@@ -47,9 +55,7 @@ def interleaved(
     for _ in range(rounds):
         shuffler.shuffle(turns)
         for name, function in turns:
-            start = time.perf_counter()
-            jax.block_until_ready(function())
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(timed(function)[0])
     return seconds
 
 
