@@ -164,7 +164,8 @@ def _linearise(
     if count_parameters(eqx.filter(model, trained)) <= rank * len(lams):
         return _normal_equations(row, trained, model, lams, items)
     rows, r = jax.lax.map(
-        lambda pair: compressed_rows(row, rank, model, *pair, key=key), (lams, items)
+        lambda pair: compressed_rows(row, rank, model, pair[0], pair[1], key),
+        (lams, items),
     )
     rows, r = rows * share, r.ravel() * share
     if isinstance(model, HyperPINN) and all(jax.tree.leaves(trained)):
