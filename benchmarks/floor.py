@@ -28,7 +28,7 @@ KINDS = {"plain": False, "odd in x": True}
 
 def floor(symmetric: bool, nus: np.ndarray, first: int = 400, steps: int = 120) -> dict:
     """The error of the main network at every ν of a path."""
-    experiment = dataclasses.replace(SHIPPED, symmetric=symmetric)
+    experiment = dataclasses.replace(SHIPPED, symmetric=symmetric, odd=symmetric)
     net_key, data_key, path_key = jr.split(jr.key(0), 3)
     problem = hpx.Burgers()
     spec = experiment.build(key=net_key).main

@@ -37,7 +37,8 @@ class BurgersExperiment:
         paper_mse: the mean squared error in the paper's Table 1.
         stages: how it is trained.
         recipe: what these stages are called.
-        symmetric: whether the network is odd in x, as the solution is.
+        symmetric: whether u(t, 0) = 0 is asked for: the solution is odd in x.
+        odd: whether the network is odd in x by construction.
         weighted: whether residuals are weighted by 1 / (1 + |u_x|).
         n_data: points of the initial and of the boundary data.
         alpha: the weight of the physics term (paper eq. 6).
@@ -50,6 +51,7 @@ class BurgersExperiment:
     stages: tuple[Adam | Continuation | GaussNewton, ...]
     recipe: str = "best"
     symmetric: bool = True
+    odd: bool = True
     weighted: bool = True
     n_data: tuple[int, int] = (100, 200)
     alpha: float = 1.0
@@ -57,9 +59,7 @@ class BurgersExperiment:
     def build(self, *, key: PRNGKeyArray) -> AbstractModel:
         """The untrained model."""
         problem = Burgers()
-        main = MainNetSpec(
-            self.main, problem.domain, odd="x" if self.symmetric else None
-        )
+        main = MainNetSpec(self.main, problem.domain, odd="x" if self.odd else None)
         if self.hidden is None:
             return ConcatPINN(main, problem.parameters, key=key)
         # All λ start alike where continuation will say how they differ.
@@ -71,7 +71,7 @@ class BurgersExperiment:
         problem = Burgers()
         initial, boundary = conditions(problem, *self.n_data, key=key)
         if self.symmetric:
-            # An odd solution vanishes at x = 0: a wall of the half that is learned.
+            # An odd solution vanishes at x = 0: one more wall.
             middle = boundary[: len(boundary) // 2].at[:, 1].set(0.0)
             boundary = jnp.concatenate([boundary, middle])
         weight = slope_weight("x") if self.weighted else None
@@ -112,6 +112,7 @@ class BurgersExperiment:
             "domain": problem.domain.ranges(),
             "alpha": self.alpha,
             "symmetric": self.symmetric,
+            "odd": self.odd,
             "weighted": self.weighted,
             "conditions": f"{len(rows.initial)} initial and {len(rows.boundary)} "
             "boundary points, uniform, drawn once"
@@ -159,6 +160,7 @@ BURGERS_PAPER = tuple(
         stages=(Adam(steps, n_lam=64, log=False),),
         recipe="paper",
         symmetric=False,
+        odd=False,
         weighted=False,
         n_data=(50, 50),
     )
