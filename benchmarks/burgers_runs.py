@@ -38,21 +38,17 @@ JOBS = (
 def run(name: str, recipe: str, seed: int, folder: pathlib.Path) -> dict:
     """Trains one model, unless that was done before, and reads its card."""
     out = folder / f"seed-{seed}"
-    file = out / (f"{name}.eqx" if recipe == "best" else f"{name}-{recipe}.eqx")
+    file = out / f"{experiments.file_stem(name, recipe)}.eqx"
     if not file.exists():
         experiments.train(name, recipe=recipe, seed=seed, out=out, resume=True)
     card = checkpoint.read_card(file)
-    curve, before = [], 0.0
-    for stage in card["stages"]:
-        curve += [[round(before + s, 1), e] for s, e in stage.get("curve", [])]
-        before += stage["seconds"]
-    curve.append([round(before, 1), card["error"]["mse"]])
+    curve = common.error_curve(card)
     passed = [s for s, e in curve if e <= 1.9e-5]
     return {
         "name": name,
         "recipe": recipe,
         "seed": seed,
-        "seconds": round(before, 1),
+        "seconds": curve[-1][0],
         "mse": card["error"]["mse"],
         "mse_at_0.001": card["error"]["mse_per_nu"][0],
         "seconds_to_the_papers": min(passed, default=None),

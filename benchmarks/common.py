@@ -84,6 +84,15 @@ def told() -> str:
     return ", ".join(f"{name} {value}" for name, value in made().items())
 
 
+def error_curve(card: dict[str, Any]) -> list[list[float]]:
+    """Seconds from the start of a training and the error then, as its card tells."""
+    points, before = [], 0.0
+    for stage in card["stages"]:
+        points += [[round(before + s, 1), e] for s, e in stage.get("curve", ())]
+        before += stage["seconds"]
+    return [*points, [round(before, 1), card["error"]["mse"]]]
+
+
 def write(name: str, record: dict[str, Any]) -> None:
     """Writes `book/data/<name>.json`, with what it was made on."""
     DATA.mkdir(exist_ok=True)

@@ -7,14 +7,14 @@ the same gradient (checked), and take turns in one run, so that their ratio hold
 if the machine's speed drifts.
 """
 
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+from common import medians
 from jax.flatten_util import ravel_pytree
 
 import hyperpinn_eqx as hpx
@@ -86,17 +86,11 @@ def main(rounds: int = 30) -> None:
     for other in others:
         assert jnp.linalg.norm(other - first) < 1e-3 * jnp.linalg.norm(first)
 
-    times: dict[str, list[float]] = {name: [] for name in gradients}
-    for _ in range(rounds):
-        for name, gradient in gradients.items():
-            start = time.perf_counter()
-            jax.block_until_ready(gradient(model))
-            times[name].append(time.perf_counter() - start)
-    fastest = statistics.median(times[next(iter(times))])
+    times = medians({n: partial(g, model) for n, g in gradients.items()}, rounds)
+    fastest = next(iter(times.values()))
     print(f"device: {jax.devices()[0].device_kind}, jax {jax.__version__}\n")
     print("| way | median, ms | ratio |\n| --- | ---: | ---: |")
-    for name, values in times.items():
-        median = statistics.median(values)
+    for name, median in times.items():
         print(f"| {name} | {1e3 * median:.1f} | {median / fastest:.1f} |")
 
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import jinns
 import optax
-from common import told, write
+from common import error_curve, told, write
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import experiments
@@ -156,16 +156,11 @@ def train(phases: tuple[Phase, ...], seconds: float, key: jax.Array) -> dict[str
 
 def ours(seconds: float) -> dict[str, Any]:
     """The training of the shipped weights, as their card tells it, up to that time."""
-    card = hpx.load_card(OURS)
-    curve, before = [], 0.0
-    for stage in card["stages"]:
-        curve += [(before + s, mse) for s, mse in stage.get("curve", ())]
-        before += stage["seconds"]
-        curve.append((before, stage["mse"]))
+    points = error_curve(hpx.load_card(OURS))
     # The last error known at each part of the time.
     marks = [seconds * (i + 1) / PARTS for i in range(PARTS)]
-    known = [[point for point in curve if point[0] <= mark] for mark in marks]
-    return {"curve": [points[-1] for points in known if points]}
+    known = [[point for point in points if point[0] <= mark] for mark in marks]
+    return {"curve": [early[-1] for early in known if early]}
 
 
 def main() -> None:

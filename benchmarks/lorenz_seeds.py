@@ -19,10 +19,11 @@ import numpy as np
 
 jax.config.update("jax_enable_x64", True)
 
+import common
+
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import checkpoint, experiments, lorenz_tables
 
-BOOK = pathlib.Path(__file__).parent.parent / "book" / "data" / "lorenz-seeds.json"
 NAMES = ("lorenz-hyperpinn", "lorenz-small", "lorenz-large")
 # What the shipped recipe leaves out: Gauss-Newton, and the frozen trunk.
 OTHERS = {
@@ -74,8 +75,7 @@ def main() -> None:
     for name, seed in jobs:
         runs.append(run(name, seed, folder))
         print({k: v for k, v in runs[-1].items() if k != "confusion"}, flush=True)
-        BOOK.parent.mkdir(exist_ok=True)
-        checkpoint.write_json(BOOK, {"runs": runs})
+        common.write("lorenz-seeds", {"runs": runs})
     print(json.dumps(runs, indent=1))
 
 

@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, value in card["error"].items():
                 if isinstance(value, float):
                     print(f"{name} = {value:.2e}")
-            ending = "" if arguments.recipe == "best" else f"-{arguments.recipe}"
-            print(f"saved in {arguments.out / arguments.name}{ending}.eqx and .json")
+            stem = experiments.file_stem(arguments.name, arguments.recipe)
+            print(f"saved in {arguments.out / stem}.eqx and .json")
         else:
             names = arguments.names or [
                 *tables.shipped(experiments.BurgersExperiment),

@@ -67,10 +67,8 @@ def follow(
     """
     box = rows.problem.parameters
     path = jnp.zeros((len(lams), net.spec.size))
-    before: list[dict] = []
-    if journal is not None:
-        path, _, before = journal.restore(what, path)
-    history = History(len(lams), what, progress, before)
+    history = History(len(lams), what, progress, path, journal)
+    path = history.state
     if history.done:
         net = net.spec.unflatten(path[history.done - 1])
     model: AbstractModel = SingleNet(net=net, parameters=box)
@@ -97,8 +95,7 @@ def follow(
         model = result.model
         path = path.at[i].set(model(lam).flatten())
         history.add(model, 1, {"total": float(result.history["total"][-1])})
-        if journal is not None:
-            journal.keep(what, i + 1, path, history.rows)
+        history.keep(path)
     return history.result(path)
 
 
@@ -145,12 +142,12 @@ def distill(
     scaled = jax.vmap(model.parameters.scale)(lams)
 
     def loss(trunk: tuple, key: PRNGKeyArray) -> Loss:
-        family = eqx.tree_at(_trunk, model, trunk)
+        family = eqx.tree_at(lambda m: m.trunk, model, trunk)
         found = jax.vmap(family.features)(scaled)[:, :modes]
         return Loss({"features": jnp.mean((found - z) ** 2)})
 
     result = fit(
-        _trunk(model),
+        model.trunk,
         loss,
         optax.adam(optax.cosine_decay_schedule(rate, steps)),
         steps=steps,
@@ -159,9 +156,5 @@ def distill(
         progress=progress,
         what="distillation",
     )
-    trained = eqx.tree_at(_trunk, model, result.model)
+    trained = eqx.tree_at(lambda m: m.trunk, model, result.model)
     return FitResult(trained, result.history, result.seconds)
-
-
-def _trunk(model: HyperPINN) -> tuple:
-    return model.weights, model.biases

@@ -112,6 +112,11 @@ class HyperPINN(AbstractModel):
         self.head = normal * (_glorot(main) * jnp.sqrt(share / power))[:, None]
         self.theta0 = main.init(key=main_key).flatten() * math.sqrt(1 - share)
 
+    @property
+    def trunk(self) -> tuple[tuple, tuple]:
+        """All that turns λ into features: weights and biases of the hidden layers."""
+        return self.weights, self.biases
+
     def features(self, scaled: Float[Array, " p"]) -> Float[Array, " z"]:
         """The trunk's features z(λ) for λ scaled to [-1, 1]."""
         z = scaled

@@ -83,8 +83,9 @@ def jets(
         and not any(u.spec.inputs.log)
         and not (u.spec.outputs and any(u.spec.outputs.log))
     ):
-        product = _product if reverse and max(u.spec.sizes) <= _NARROW else jnp.matmul
-        value, channels = _mlp_jets(u, points, words, product)
+        narrow = reverse and max(u.spec.sizes) <= _NARROW
+        layer = _written_out_layer if narrow else _layer
+        value, channels = _mlp_jets(u, points, words, layer)
     else:
         value, channels = jax.vmap(lambda p: _generic_jet(u, p, words))(points)
     return Jet(value, dict(zip(derivatives, channels, strict=True)))
@@ -110,7 +111,7 @@ def _mlp_jets(
     net: MainNet,
     points: Float[Array, "n d"],
     words: list[tuple[int, ...]],
-    product: Callable[[Array, Array], Array],
+    apply: Callable[[Array, list[Array]], list[Array]],
 ) -> tuple[Array, list[Array]]:
     # Feature-first layout: the points are the long axis, which CPUs and GPUs like.
     first = sorted({axis for word in words for axis in word})
@@ -128,21 +129,15 @@ def _mlp_jets(
         for axis, rate in zip(first, rates, strict=True)
     ]
     curves = [jnp.zeros_like(a) for _ in second]
-    for layer in range(1, len(net.weights)):
+    for w, b in zip(net.weights[1:], net.biases[1:], strict=True):
         s = jnp.tanh(a)
         ds = 1 - s * s
         channels = [s] + [ds * slope for slope in slopes]
         for (p, q), curve in zip(second, curves, strict=True):
             bend = slopes[first.index(p)] * slopes[first.index(q)]
             channels.append(ds * (curve - 2 * s * bend))
-        w = net.weights[layer]
-        if product is jnp.matmul:
-            # Channels one after the other along the points: one long product a layer.
-            out = w @ jnp.concatenate(channels, axis=1)
-            a, *rest = jnp.split(out, len(channels), axis=1)
-        else:
-            a, *rest = (product(w, channel) for channel in channels)
-        a = a + net.biases[layer][:, None]
+        a, *rest = apply(w, channels)
+        a = a + b[:, None]
         slopes, curves = rest[: len(first)], rest[len(first) :]
 
     rows = jnp.stack([a, *slopes, *curves], axis=1)
@@ -162,8 +157,21 @@ def _mlp_jets(
     return columns[0], [columns[at[tuple(sorted(word))]] for word in words]
 
 
+def _layer(
+    w: Float[Array, "out in"], channels: list[Float[Array, "in n"]]
+) -> list[Float[Array, "out n"]]:
+    # Channels one after the other along the points: one long product.
+    return jnp.split(w @ jnp.concatenate(channels, axis=1), len(channels), axis=1)
+
+
 # The widest network whose products are written out.
 _NARROW = 16
+
+
+def _written_out_layer(
+    w: Float[Array, "out in"], channels: list[Float[Array, "in n"]]
+) -> list[Float[Array, "out n"]]:
+    return [_product(w, channel) for channel in channels]
 
 
 def _written_out(w: Float[Array, "out in"], x: Float[Array, "in n"]) -> Array:

@@ -61,34 +61,29 @@ def family_error(
     for name, n in (("n_lam", n_lam), ("n_t", n_t), ("n_x", n_x)):
         if n < 2:
             raise ValueError(f"{name} = {n}, expected at least 2")
-    box, range_ = problem.domain, problem.parameters
-    t = np.linspace(box.low[0], box.high[0], n_t)
-    x = np.linspace(box.low[1], box.high[1], n_x)
-    lams = np.linspace(range_.low[0], range_.high[0], n_lam)
+    lams, t, x, exact = _evaluation_set(problem, n_lam, n_t, n_x)
     mse, relative = [], []
     # Whatever the caller's precision: an error of 1e-7 is not measured in float32.
     with jax.enable_x64(True):
         exact_model = cast(model, jnp.float64)
-        for lam in lams:
-            u = _exact(problem, lam, n_t, n_x)
+        for lam, u in zip(lams, exact, strict=True):
             e = on_grid(exact_model(lam), t, x) - u
             mse.append(np.mean(e**2))
             relative.append(np.sqrt(np.sum(e**2) / np.sum(u**2)))
-    return FamilyError(lams, np.array(mse), np.array(relative))
+    return FamilyError(lams.copy(), np.array(mse), np.array(relative))
 
 
-@functools.lru_cache(256)
-def _exact(
-    problem: Burgers, lam: float, n_t: int, n_x: int
-) -> Float[np.ndarray, "m n"]:
-    # A training that watches its error would spend most of its time here.
-    t, x = (
-        np.linspace(lo, hi, n)
-        for lo, hi, n in zip(
-            problem.domain.low, problem.domain.high, (n_t, n_x), strict=True
-        )
-    )
-    return problem.exact(t[:, None], x, lam)
+# A training that watches its error would spend most of its time here.
+@functools.lru_cache(4)
+def _evaluation_set(
+    problem: Burgers, n_lam: int, n_t: int, n_x: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
+    """λ, t, x, and the exact solution for each λ."""
+    box, range_ = problem.domain, problem.parameters
+    t = np.linspace(box.low[0], box.high[0], n_t)
+    x = np.linspace(box.low[1], box.high[1], n_x)
+    lams = np.linspace(range_.low[0], range_.high[0], n_lam)
+    return lams, t, x, [problem.exact(t[:, None], x, lam) for lam in lams]
 
 
 def on_grid(

@@ -1,7 +1,7 @@
 """The training loop: chunks of steps under `lax.scan`, watched by a person."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
@@ -57,7 +57,9 @@ class History:
         steps: how many there will be in all.
         what: the bar's label.
         progress: whether to show the bar.
-        rows: the rows of the history before a stop.
+        state: what a stopped training needs to go on; the attribute `state` holds it as
+            the journal has it, if it knows this stage.
+        journal: remembers state and rows under the name `what`.
         watch: see `Watch`.
     """
 
@@ -66,10 +68,15 @@ class History:
         steps: int,
         what: str,
         progress: bool,
-        rows: Sequence[dict[str, float]] = (),
+        state: Any = None,
+        journal: Journal | None = None,
         watch: Watch | None = None,
     ):
-        self.rows, self.watch = [*rows], watch
+        rows: list[dict[str, float]] = []
+        if journal is not None:
+            state, _, rows = journal.restore(what, state)
+        self.rows, self.state, self.watch = rows, state, watch
+        self.what, self.journal = what, journal
         seconds = rows[-1]["seconds"] if rows else 0.0
         # A disabled bar does not count.
         self.done = int(rows[-1]["step"]) if rows else 0
@@ -114,6 +121,15 @@ class History:
             row |= self.watch(good if new is None else new, row["seconds"])
             self.start += time.perf_counter() - now
         self.rows.append(row)
+
+    def keep(self, state: Any) -> None:
+        """Lets the journal remember where the training stands, if there is one.
+
+        Raises:
+            Stopped: a stop was requested of the journal, and everything is saved.
+        """
+        if self.journal is not None:
+            self.journal.keep(self.what, self.done, state, self.rows)
 
     def result(self, model: Model) -> FitResult[Model]:
         """Closes the bar and returns what there is."""
@@ -200,10 +216,8 @@ def fit(
         return carry, terms
 
     carry = (params, optimiser.init(params))
-    rows: list[dict] = []
-    if journal is not None:
-        carry, _, rows = journal.restore(what, carry)
-    history = History(steps, what, progress, rows, watch)
+    history = History(steps, what, progress, carry, journal, watch)
+    carry = history.state
     with history.bar:
         while history.done < steps:
             size = min(chunk, steps - history.done)
@@ -212,6 +226,5 @@ def fit(
             old, carry = carry, new
             before, after = (eqx.combine(c[0], static) for c in (old, new))
             history.add(before, size, terms, after)
-            if journal is not None:
-                journal.keep(what, history.done, carry, history.rows)
+            history.keep(carry)
     return history.result(eqx.combine(carry[0], static))

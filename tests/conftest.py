@@ -17,6 +17,7 @@ import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import lorenz_tables
+from hyperpinn_eqx.journal import Journal
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -113,6 +114,23 @@ def counting():
         return Counting(model, model.parameters, calls.append), calls
 
     return count
+
+
+class StopAt(Journal):
+    """A journal that is asked to stop after one step of a stage."""
+
+    at: tuple[str, int]
+
+    def keep(self, stage, step, state, rows):
+        if (stage, step) == self.at:
+            self._signal = "SIGINT"
+        super().keep(stage, step, state, rows)
+
+
+@pytest.fixture
+def stop_at():
+    """A class of journals that stop after the given step of the given stage."""
+    return lambda stage, step: type("StopAt", (StopAt,), {"at": (stage, step)})
 
 
 @pytest.fixture

@@ -59,21 +59,18 @@ def test_each_lambda_starts_from_its_neighbour(rows, start, getkey):
     assert found < 0.05 * loss_at(rows, lams[1], start, getkey)
 
 
-def test_a_stopped_path_goes_on_to_the_same_weights(rows, start, tmp_path, getkey):
+def test_a_stopped_path_goes_on_to_the_same_weights(
+    rows, start, stop_at, tmp_path, getkey
+):
     lams, key = jnp.array([[0.1], [0.05], [0.03]]), getkey()
 
     def run(journal):
         options = {"first": 3, "steps": 2, "key": key, "progress": False}
         return follow(start, rows, lams, journal=journal, **options)
 
-    class StopAfterTheSecond(Journal):
-        def keep(self, stage, step, state, rows):
-            self._signal = "SIGTERM" if step == 2 else None
-            super().keep(stage, step, state, rows)
-
     path = tmp_path / "path.journal"
     with pytest.raises(Stopped, match="step 2 of 'continuation'"):
-        run(StopAfterTheSecond(path, {}, every=0.0))
+        run(stop_at("continuation", 2)(path, {}))
     resumed, whole = run(Journal(path, {}, resume=True)), run(None)
     np.testing.assert_array_equal(resumed.model, whole.model)
     np.testing.assert_array_equal(resumed.history["total"], whole.history["total"])

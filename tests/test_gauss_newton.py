@@ -1,220 +1,54 @@
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import PINNRows, TrainingStopped, gauss_newton
-from hyperpinn_eqx.continuation import SingleNet
-from hyperpinn_eqx.gauss_newton import (
-    _linearise,
-    _solve,
-    compressed_rows,
-    dense_jacobian,
-    hyper_kernel,
-)
 from hyperpinn_eqx.journal import Journal, Stopped
 
 pytestmark = pytest.mark.usefixtures("x64")
-
-LAMS = np.array([[0.02], [0.2], [0.9]])
-
-
-def row(net, lam, item):
-    """Regression of a function of (t, x, λ) that a tiny network cannot hold."""
-    t, x = item["point"]
-    return item["scale"] * (net(item["point"]) - jnp.sin(3 * x * lam[0] + t))
-
-
-@pytest.fixture
-def items(request):
-    """K rows for each λ; more or fewer than the 25 weights of the main network."""
-    rng = np.random.default_rng(0)
-    k = getattr(request, "param", 6)
-    return {
-        "point": jnp.asarray(rng.uniform(-1, 1, (3, k, 2))),
-        "scale": jnp.asarray(rng.uniform(0.5, 1, (3, k))),
-    }
-
-
-def at_the_second_lambda(items):
-    return {k: jnp.asarray(np.asarray(v)[1]) for k, v in items.items()}
-
-
-@pytest.fixture
-def single(heat, hyper, getkey):
-    """A family of one network, as continuation moves it along λ."""
-    return SingleNet(eqx.filter_jit(hyper.main.init)(key=getkey()), heat.parameters)
-
-
-@eqx.filter_jit
-def residuals(model, items):
-    def one(lam, items):
-        net = model(lam)
-        return jax.vmap(lambda item: row(net, lam, item))(items)
-
-    r = [
-        one(lam, jax.tree.map(lambda a, i=i: a[i], items)) for i, lam in enumerate(LAMS)
-    ]
-    return jnp.concatenate(r) / np.sqrt(len(LAMS))
-
-
-def jacobian(model, items):
-    """All rows by all parameters, as if there were no structure."""
-    flat, unravel = ravel_pytree(model)
-    return np.asarray(jax.jit(jax.jacrev(lambda p: residuals(unravel(p), items)))(flat))
-
-
-def levenberg(model, items, damping):
-    """One damped step by the normal equations."""
-    flat, unravel = ravel_pytree(model)
-    J, r = jacobian(model, items), np.asarray(residuals(model, items))
-    step = np.linalg.solve(J.T @ J + damping * np.eye(J.shape[1]), -J.T @ r)
-    return unravel(flat + step)
-
-
-def draw(items):
-    return lambda model, key: (jnp.asarray(LAMS), items)
-
-
-def one_step(model, items, *, rank=128, damping=0.1, trained=None):
-    """The model after one step of a given damping, and the promised fall."""
-    if trained is None:
-        trained = jax.tree.map(eqx.is_inexact_array, model)
-    key, lams = jax.random.key(0), jnp.asarray(LAMS)
-    system = _linearise(row, rank, trained, model, lams, items, key)
-    return _solve(trained, model, lams, system, jnp.asarray(damping))
-
-
-def assert_is_the_dense_step(model, items, **options):
-    found, promised = one_step(model, items, **options)
-    start, found, wanted = (
-        ravel_pytree(m)[0] for m in (model, found, levenberg(model, items, 0.1))
-    )
-    step = np.asarray(wanted - start)
-    assert np.linalg.norm(step) > 0.1
-    np.testing.assert_allclose(found - start, step, rtol=1e-7, atol=1e-10)
-    r = np.asarray(residuals(model, items))
-    fall = np.sum(r**2) - np.sum((r + jacobian(model, items) @ step) ** 2)
-    np.testing.assert_allclose(promised, fall, rtol=1e-8)
-
-
-@pytest.mark.parametrize(
-    ("kind", "items"),
-    [("hyper", 40), ("concat", 40), ("single", 6)],
-    indirect=["items"],
-)
-def test_a_step_is_the_dense_levenberg_marquardt_step(kind, items, request):
-    assert_is_the_dense_step(request.getfixturevalue(kind), items)
-
-
-@pytest.mark.parametrize("kind", ["hyper", "concat"])
-def test_few_rows_go_through_the_dual_system(kind, items, request):
-    # 3 λ with 6 rows make 18 rows, against 123 and 29 parameters.
-    assert_is_the_dense_step(request.getfixturevalue(kind), items, rank=6)
-
-
-@pytest.mark.parametrize("rank", [6, 128])
-def test_what_is_frozen_stays_and_the_rest_makes_its_own_step(hyper, items, rank):
-    def trunk(model):
-        return model.weights, model.biases
-
-    all_of_it = jax.tree.map(eqx.is_inexact_array, hyper)
-    trained = eqx.tree_at(trunk, all_of_it, replace_fn=lambda _: False)
-    found, _ = one_step(hyper, items, rank=rank, trained=trained)
-    assert eqx.tree_equal(trunk(found), trunk(hyper))
-    # The head and θ₀ are the last leaves.
-    free = sum(leaf.size for leaf in (hyper.head, hyper.theta0))
-    J, r = jacobian(hyper, items)[:, -free:], np.asarray(residuals(hyper, items))
-    step = np.linalg.solve(J.T @ J + 0.1 * np.eye(free), -J.T @ r)
-    found = ravel_pytree(found)[0] - ravel_pytree(hyper)[0]
-    np.testing.assert_allclose(found[-free:], step, rtol=1e-7, atol=1e-10)
-
-
-@pytest.mark.parametrize("rank", [25, 7])
-def test_repeated_rows_do_no_harm(hyper, items, rank):
-    # 60 rows of rank 6 at each λ: a random sketch of 7 directions holds them all.
-    items = {k: jnp.asarray(np.repeat(v, 10, axis=1)) for k, v in items.items()}
-    found, _ = one_step(hyper, items, rank=rank)
-    wanted = ravel_pytree(levenberg(hyper, items, 0.1))[0]
-    np.testing.assert_allclose(ravel_pytree(found)[0], wanted, rtol=1e-6, atol=1e-8)
-
-
-def test_what_is_frozen_is_what_gauss_newton_leaves_alone(hyper, items, getkey):
-    result = gauss_newton(
-        hyper,
-        row,
-        draw(items),
-        steps=1,
-        frozen=lambda model: (model.weights, model.biases),
-        key=getkey(),
-        progress=False,
-    )
-    assert eqx.tree_equal(result.model.weights, hyper.weights)
-    assert not np.array_equal(result.model.head, hyper.head)
-
-
-@pytest.mark.parametrize("items", [6, 40], indirect=True)
-def test_compressed_rows_keep_the_normal_equations(hyper, items):
-    lam, here = jnp.asarray(LAMS[1]), at_the_second_lambda(items)
-    spec, theta = hyper.main, eqx.filter_jit(lambda m: m(lam).flatten())(hyper)
-
-    def r(theta):
-        net = spec.unflatten(theta)
-        return jax.vmap(lambda item: row(net, lam, item))(here)
-
-    A, expected = jax.jit(jax.jacrev(r))(theta), jax.jit(r)(theta)
-    rows, values = eqx.filter_jit(compressed_rows)(
-        row, 25, hyper, lam, here, jax.random.key(0)
-    )
-    assert rows.shape == (min(25, len(A)), 25)
-    np.testing.assert_allclose(rows.T @ rows, A.T @ A, atol=1e-12, rtol=0)
-    np.testing.assert_allclose(rows.T @ values, A.T @ expected, atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize("items", [40], indirect=True)
-def test_fewer_rows_are_a_projection_on_most_of_what_matters(hyper, items):
-    lam, here = jnp.asarray(LAMS[1]), at_the_second_lambda(items)
-    compress = eqx.filter_jit(compressed_rows)
-    whole, _ = compress(row, 25, hyper, lam, here, jax.random.key(0))
-    part, _ = compress(row, 12, hyper, lam, here, jax.random.key(0))
-    assert part.shape == (12, 25)
-    gone = whole.T @ whole - part.T @ part
-    # Nothing is added, and what is lost is small.
-    assert np.linalg.eigvalsh(gone).min() > -1e-12
-    assert np.trace(gone) < 0.02 * np.trace(whole.T @ whole)
-
-
-def test_the_kernel_of_a_hyperpinn_is_that_of_its_dense_jacobian(hyper):
-    rows = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 25)))
-    flat, unravel = ravel_pytree(hyper)
-
-    def seen(p):
-        thetas = jnp.stack([unravel(p)(lam).flatten() for lam in jnp.asarray(LAMS)])
-        return jnp.einsum("mkp,mp->mk", rows, thetas).ravel()
-
-    J = jax.jit(jax.jacrev(seen))(flat)
-    lams = jnp.asarray(LAMS)
-    dense = eqx.filter_jit(dense_jacobian)(hyper, lams, rows)
-    np.testing.assert_allclose(dense, J, rtol=1e-12, atol=1e-13)
-    kernel = eqx.filter_jit(hyper_kernel)(hyper, lams, rows)
-    np.testing.assert_allclose(kernel, J @ J.T, rtol=1e-11, atol=1e-12)
-
-
-def test_the_hypernetwork_runs_once_for_all_rows_of_a_lambda(hyper, items, counting):
-    counted, calls = counting(hyper)
-    lam, here = jnp.asarray(LAMS[1]), at_the_second_lambda(items)
-    eqx.filter_jit(compressed_rows)(row, 25, counted, lam, here, jax.random.key(0))
-    jax.effects_barrier()
-    assert len(calls) == 1
 
 
 @pytest.fixture
 def heat_rows(heat, getkey):
     initial, boundary = eqx.filter_jit(hpx.conditions)(heat, 8, 8, key=getkey())
     return PINNRows(heat, initial, boundary, n_points=20)
+
+
+@pytest.fixture
+def batch(heat_rows, hyper, getkey):
+    """Three values of κ and their rows."""
+    return heat_rows.batch(hyper, getkey(), 3)
+
+
+def always(batch):
+    return lambda model, key: batch
+
+
+def scaled(batch, scale):
+    """The same batch with all rows multiplied by the same number."""
+    lams, items = batch
+    return lams, dataclasses.replace(items, scale=jnp.full_like(items.scale, scale))
+
+
+def test_what_is_frozen_is_what_gauss_newton_leaves_alone(
+    hyper, heat_rows, batch, getkey
+):
+    result = gauss_newton(
+        hyper,
+        heat_rows,
+        always(batch),
+        steps=1,
+        frozen=lambda model: model.trunk,
+        key=getkey(),
+        progress=False,
+    )
+    assert eqx.tree_equal(result.model.weights, hyper.weights)
+    assert not np.array_equal(result.model.head, hyper.head)
 
 
 def test_it_solves_the_heat_equation(heat_rows, hyper, getkey):
@@ -233,23 +67,24 @@ def test_it_solves_the_heat_equation(heat_rows, hyper, getkey):
     np.testing.assert_array_equal(result.history["step"], np.arange(1, 26))
 
 
-def test_a_new_batch_is_drawn_every_so_often(hyper, items, getkey):
+def test_a_new_batch_is_drawn_every_so_often(hyper, heat_rows, batch, getkey):
     drawn = []
 
     def draw(model, key):
         jax.debug.callback(lambda lam: drawn.append(1), model(0.1).flatten()[0])
-        return jnp.asarray(LAMS), items
+        return batch
 
-    gauss_newton(hyper, row, draw, steps=5, redraw=2, key=getkey(), progress=False)
+    options = {"steps": 5, "redraw": 2, "key": getkey(), "progress": False}
+    gauss_newton(hyper, heat_rows, draw, **options)
     jax.effects_barrier()
     assert len(drawn) == 3
 
 
-def test_a_step_that_would_raise_the_loss_is_not_taken(hyper, items, getkey):
+def test_a_step_that_would_raise_the_loss_is_not_taken(hyper, heat_rows, batch, getkey):
     # At a minimum no step can help, whatever its damping.
-    perfect = {"point": items["point"], "scale": jnp.zeros((3, 6))}
+    perfect = always(scaled(batch, 0.0))
     result = gauss_newton(
-        hyper, row, draw(perfect), steps=1, key=getkey(), progress=False
+        hyper, heat_rows, perfect, steps=1, key=getkey(), progress=False
     )
     assert eqx.tree_equal(result.model, hyper)
     assert result.history["damping"] > 1e-2
@@ -265,14 +100,15 @@ def test_the_damping_falls_fastest_where_the_linear_model_is_right(getkey):
         return net.flatten() @ item["direction"] - lam[0]
 
     rng = np.random.default_rng(0)
+    lams = jnp.array([[0.02], [0.2], [0.9]])
     items = {"direction": jnp.asarray(rng.normal(size=(3, 4, spec.size)))}
     result = gauss_newton(
         model,
         linear,
-        draw(items),
+        always((lams, items)),
         steps=4,
         damping=1e-3,
-        frozen=lambda model: (model.weights, model.biases),
+        frozen=lambda model: model.trunk,
         key=getkey(),
         progress=False,
     )
@@ -281,20 +117,10 @@ def test_the_damping_falls_fastest_where_the_linear_model_is_right(getkey):
     assert result.history["total"][-1] < 1e-6
 
 
-class StopAfter(Journal):
-    """A journal that is asked to stop after so many steps."""
-
-    def __init__(self, path, steps):
-        super().__init__(path, {}, every=0.0)
-        self.steps = steps
-
-    def keep(self, stage, step, state, rows):
-        self._signal = "SIGINT" if step == self.steps else None
-        super().keep(stage, step, state, rows)
-
-
 @pytest.mark.parametrize("at", [1, 2, 3])
-def test_a_stopped_run_goes_on_to_the_same_weights(at, heat_rows, hyper, tmp_path):
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    at, heat_rows, hyper, stop_at, tmp_path
+):
     def run(journal):
         return gauss_newton(
             hyper,
@@ -309,22 +135,21 @@ def test_a_stopped_run_goes_on_to_the_same_weights(at, heat_rows, hyper, tmp_pat
 
     path = tmp_path / "heat.journal"
     with pytest.raises(Stopped, match=f"step {at} of 'gauss-newton'"):
-        run(StopAfter(path, at))
+        run(stop_at("gauss-newton", at)(path, {}))
     resumed, whole = run(Journal(path, {}, resume=True)), run(None)
     assert eqx.tree_equal(resumed.model, whole.model)
     for name in ("step", "total", "damping"):
         np.testing.assert_array_equal(resumed.history[name], whole.history[name])
 
 
-def test_nan_stops_it_and_returns_the_model(hyper, items, getkey):
-    bad = {"point": items["point"], "scale": jnp.full((3, 6), jnp.nan)}
+def test_nan_stops_it_and_returns_the_model(hyper, heat_rows, batch, getkey):
+    bad = always(scaled(batch, jnp.nan))
     with pytest.raises(TrainingStopped, match="'total' became nan") as caught:
-        gauss_newton(hyper, row, draw(bad), steps=3, key=getkey(), progress=False)
+        gauss_newton(hyper, heat_rows, bad, steps=3, key=getkey(), progress=False)
     assert eqx.tree_equal(caught.value.result.model, hyper)
 
 
-def test_float32_weights_are_an_error(hyper, items, getkey):
+def test_float32_weights_are_an_error(hyper, heat_rows, batch, getkey):
+    single = hpx.cast(hyper, jnp.float32)
     with pytest.raises(ValueError, match="float32 weights, expected float64"):
-        gauss_newton(
-            hpx.cast(hyper, jnp.float32), row, draw(items), steps=1, key=getkey()
-        )
+        gauss_newton(single, heat_rows, always(batch), steps=1, key=getkey())

@@ -111,9 +111,10 @@ def test_the_card_tells_how_the_model_was_trained(name):
     for stage, told in zip(experiment.stages, card["stages"], strict=True):
         settings = {"stage": type(stage).__name__, **dataclasses.asdict(stage)}
         assert {key: told.get(key) for key in settings} == settings
-        assert told["seconds"] >= 0 and told["mse"] > 0
+        assert told["seconds"] >= 0 and told["mse"] > 0 and told["sampling"]
     assert card["recipe"] == experiment.recipe == "best"
-    assert card["alpha"] == experiment.alpha
+    for key in ("alpha", "symmetric", "odd", "weighted"):
+        assert card[key] == getattr(experiment, key)
     assert card["stages"][-1]["mse"] == card["error"]["mse"]
     for key in ("seed", "date", "hardware", "versions", "dtype", "equation"):
         assert key in card

@@ -12,5 +12,6 @@ from .stages import MultistepAdam as MultistepAdam
 from .stages import MultistepGaussNewton as MultistepGaussNewton
 from .train import EXPERIMENTS as EXPERIMENTS
 from .train import RECIPES as RECIPES
+from .train import file_stem as file_stem
 from .train import parameter_counts as parameter_counts
 from .train import train as train

@@ -37,6 +37,7 @@ class BurgersExperiment:
         paper_mse: the mean squared error in the paper's Table 1.
         stages: how it is trained.
         recipe: what these stages are called.
+        init: how the hypernetwork starts; continuation needs only a smooth trunk.
         symmetric: whether u(t, 0) = 0 is asked for: the solution is odd in x.
         odd: whether the network is odd in x by construction.
         weighted: whether residuals are weighted by 1 / (1 + |u_x|).
@@ -50,6 +51,7 @@ class BurgersExperiment:
     paper_mse: float
     stages: tuple[Adam | Continuation | GaussNewton, ...]
     recipe: str = "best"
+    init: Init = "common"
     symmetric: bool = True
     odd: bool = True
     weighted: bool = True
@@ -62,9 +64,7 @@ class BurgersExperiment:
         main = MainNetSpec(self.main, problem.domain, odd="x" if self.odd else None)
         if self.hidden is None:
             return ConcatPINN(main, problem.parameters, key=key)
-        # All λ start alike where continuation will say how they differ.
-        init: Init = "split" if self.recipe == "paper" else "common"
-        return HyperPINN(main, problem.parameters, self.hidden, init=init, key=key)
+        return HyperPINN(main, problem.parameters, self.hidden, init=self.init, key=key)
 
     def rows(self, *, key: PRNGKeyArray) -> PINNRows:
         """The loss, with its initial and boundary points."""
@@ -91,7 +91,10 @@ class BurgersExperiment:
         ) -> tuple[FitResult, dict[str, Any]]:
             options = {"key": key, "progress": progress, "journal": journal}
             result = _RUN[type(stage)](stage, model, rows, what, options)
-            found: dict[str, Any] = {"mse": family_error(result.model, problem).mean}
+            found: dict[str, Any] = {
+                "sampling": _sampling(stage),
+                "mse": family_error(result.model, problem).mean,
+            }
             if "mse" in result.history:
                 columns = result.history["seconds"], result.history["mse"]
                 found["curve"] = [
@@ -159,6 +162,7 @@ BURGERS_PAPER = tuple(
         best,
         stages=(Adam(steps, n_lam=64, log=False),),
         recipe="paper",
+        init="split",
         symmetric=False,
         odd=False,
         weighted=False,
@@ -166,6 +170,19 @@ BURGERS_PAPER = tuple(
     )
     for best, steps in zip(BURGERS, (60_000, 60_000, 3_000), strict=True)
 )
+
+
+def _sampling(stage: Adam | Continuation | GaussNewton) -> str:
+    """What a card says about where a stage looks."""
+    if isinstance(stage, Adam):
+        kind = "log-uniform" if stage.log else "uniform"
+        return f"nu {kind}, collocation points uniform, new at every step"
+    if isinstance(stage, Continuation):
+        return "nu log-equispaced, collocation points residual-adaptive"
+    return (
+        "nu a Latin hypercube in log nu and both ends, collocation points "
+        "residual-adaptive, new with every batch"
+    )
 
 
 class _Curve:

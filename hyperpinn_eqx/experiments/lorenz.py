@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import operator
 from typing import Any
 
 import jax
@@ -167,10 +168,6 @@ def _gauss_newton(
     options: dict,
 ) -> FitResult:
     rows = MultistepRows(data, SCHEME, jnp.asarray(SLOPE.high), stage.n_windows)
-
-    def trunk(model: Any) -> tuple:
-        return model.weights, model.biases
-
     return gauss_newton(
         model,
         rows,
@@ -179,7 +176,7 @@ def _gauss_newton(
         redraw=stage.redraw,
         rank=stage.rank,
         floor=1e-9,
-        frozen=trunk if stage.frozen_trunk else None,
+        frozen=operator.attrgetter("trunk") if stage.frozen_trunk else None,
         what=what,
         **options,
     )

@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray
 from ..journal import Journal
 from ..losses import Loss
 from ..model import AbstractModel, cast
-from ..training import FitResult, Watch, fit
+from ..training import FitResult, fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,24 +147,8 @@ def in_float32(
     model: AbstractModel,
     loss: Callable[[AbstractModel, PRNGKeyArray], Loss],
     optimiser: optax.GradientTransformation,
-    *,
-    steps: int,
-    key: PRNGKeyArray,
-    progress: bool,
-    what: str,
-    journal: Journal,
-    watch: Watch | None = None,
+    **options: Any,
 ) -> FitResult:
-    """Trains a float64 model by Adam in float32; the result is float64 again."""
-    result = fit(
-        cast(model, jnp.float32),
-        loss,
-        optimiser,
-        steps=steps,
-        key=key,
-        progress=progress,
-        what=what,
-        journal=journal,
-        watch=watch,
-    )
+    """`fit` in float32 for a float64 model; the result is float64 again."""
+    result = fit(cast(model, jnp.float32), loss, optimiser, **options)
     return FitResult(cast(result.model, jnp.float64), result.history, result.seconds)

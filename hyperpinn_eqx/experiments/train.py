@@ -28,6 +28,11 @@ PAPER: tuple[Experiment, ...] = (*BURGERS_PAPER, *LORENZ_PAPER)
 RECIPES = {"best": EXPERIMENTS, "paper": {e.name: e for e in PAPER}}
 
 
+def file_stem(name: str, recipe: str) -> str:
+    """What the files of a trained model are called, without their endings."""
+    return name if recipe == "best" else f"{name}-{recipe}"
+
+
 def train(
     name: str,
     *,
@@ -73,7 +78,7 @@ def train(
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     experiment = RECIPES[recipe][name]
-    file = name if recipe == "best" else f"{name}-{recipe}"
+    file = file_stem(name, recipe)
     config = {"name": name, "seed": seed, "recipe": dataclasses.asdict(experiment)}
     with Journal(out / f"{file}.journal", config, resume=resume) as journal:
         model, told = experiment.run(
