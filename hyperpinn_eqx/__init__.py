@@ -20,6 +20,8 @@ from .gauss_newton import gauss_newton as gauss_newton
 from .hypernet import HyperPINN as HyperPINN
 from .jets import Jet as Jet
 from .jets import jets as jets
+from .live import LiveFigure as LiveFigure
+from .live import live_figure as live_figure
 from .losses import Loss as Loss
 from .losses import multistep_loss as multistep_loss
 from .losses import pinn_loss as pinn_loss

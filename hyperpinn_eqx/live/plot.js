@@ -1,0 +1,131 @@
+/* What the figures share: numbers as text, canvases with axes, sliders and buttons. */
+
+const GREEK = { nu: "ν", sigma: "σ", beta: "β", rho: "ρ", lambda: "λ", kappa: "κ",
+  epsilon: "ε", mu: "μ", alpha: "α", gamma: "γ" };
+const power = (n) => `10${String(n).replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"["0123456789-".indexOf(c)])}`;
+
+// Three figures; small numbers as 1.2·10⁻⁵.
+function number(v) {
+  if (v === 0 || Math.abs(v) >= 1e-3) return v.toPrecision(3);
+  const n = Math.floor(Math.log10(Math.abs(v)));
+  return `${(v / 10 ** n).toFixed(1)}·${power(n)}`;
+}
+
+// A number on an axis, without zeros at its end.
+const tick = (v) => String(Number(v.toPrecision(3))).replace("-", "−");
+
+const element = (tag, attributes = {}, parent = null) => {
+  const made = Object.assign(document.createElement(tag), attributes);
+  parent?.append(made);
+  return made;
+};
+
+const colour = (root, name) => getComputedStyle(root).getPropertyValue(name).trim();
+const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+
+// A canvas that is sharp on every screen, with axes and the curves in them.
+class Plot {
+  constructor(parent, label, ratio) {
+    this.canvas = element("canvas", { className: "hpx-canvas" }, parent);
+    this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", label);
+    this.canvas.style.aspectRatio = ratio;
+    this.pen = this.canvas.getContext("2d");
+  }
+
+  clear(root) {
+    const density = window.devicePixelRatio || 1;
+    const { clientWidth: w, clientHeight: h } = this.canvas;
+    if (this.canvas.width !== Math.round(w * density)
+      || this.canvas.height !== Math.round(h * density)) {
+      this.canvas.width = Math.round(w * density);
+      this.canvas.height = Math.round(h * density);
+    }
+    Object.assign(this, { w, h, ink: colour(root, "--hpx-ink"),
+      grid: colour(root, "--hpx-grid") });
+    this.pen.setTransform(density, 0, 0, density, 0, 0);
+    this.pen.clearRect(0, 0, w, h);
+    this.pen.font = `13px ${getComputedStyle(root).fontFamily}`;
+    this.pen.lineJoin = "round";
+  }
+
+  // The frame [left, top, right, bottom] in pixels for given ranges of x and y.
+  axes([x0, x1], [y0, y1], { x, y, xs, ys, place }) {
+    const [left, top, right, bottom] = place;
+    const { pen } = this;
+    this.px = (v) => left + (v - x0) / (x1 - x0) * (right - left);
+    this.py = (v) => bottom - (v - y0) / (y1 - y0) * (bottom - top);
+    pen.fillStyle = this.ink;
+    pen.strokeStyle = this.grid;
+    pen.lineWidth = 1;
+    pen.textAlign = "center";
+    pen.textBaseline = "top";
+    for (const v of xs) {
+      this.segment(this.px(v), top, this.px(v), bottom);
+      pen.fillText(tick(v), this.px(v), bottom + 5);
+    }
+    if (x) pen.fillText(x, (left + right) / 2, bottom + 19);
+    pen.textAlign = "right";
+    pen.textBaseline = "middle";
+    for (const [v, text] of ys) {
+      this.segment(left, this.py(v), right, this.py(v));
+      pen.fillText(text, left - 5, this.py(v));
+    }
+    if (y) {
+      pen.textAlign = "left";
+      pen.textBaseline = "bottom";
+      pen.fillText(y, left, top - 4);
+    }
+  }
+
+  segment(x0, y0, x1, y1) {
+    this.pen.beginPath();
+    this.pen.moveTo(x0, y0);
+    this.pen.lineTo(x1, y1);
+    this.pen.stroke();
+  }
+
+  line(xs, ys, style, width, dash = []) {
+    const { pen } = this;
+    pen.strokeStyle = style;
+    pen.lineWidth = width;
+    pen.setLineDash(dash);
+    pen.beginPath();
+    for (let i = 0; i < xs.length; i++) pen.lineTo(this.px(xs[i]), this.py(ys[i]));
+    pen.stroke();
+    pen.setLineDash([]);
+  }
+}
+
+// What both figures share: a slider for each free parameter, buttons, a line of text.
+function frame(root, model, start) {
+  const body = element("div", { className: "hpx-body" });
+  const controls = element("div", { className: "hpx-controls" }, body);
+  const names = Object.keys(model.parameters);
+  const sliders = names.flatMap((name, i) => {
+    const range = model.ranges[i];
+    if (range[0] === range[1]) return [];
+    const label = element("label", {}, controls);
+    const text = element("span", { textContent: GREEK[name] ?? name }, label);
+    const input = element("input", { type: "range", min: -1, max: 1, step: 0.005,
+      value: scale(range, start[i]) }, label);
+    input.setAttribute("aria-label", `${GREEK[name] ?? name} (${name})`);
+    const show = element("output", {}, label);
+    return [{ input, text, show, range, i }];
+  });
+  const panels = element("div", { className: "hpx-panels" }, body);
+  const status = element("p", { className: "hpx-status" }, body);
+  const lam = () => {
+    const values = model.ranges.map(([low, high]) => (low + high) / 2);
+    for (const { input, show, range, i } of sliders) {
+      values[i] = unscale(range, Number(input.value));
+      show.textContent = number(values[i]);
+      input.setAttribute("aria-valuetext", number(values[i]));
+    }
+    return values;
+  };
+  const button = (text, act) =>
+    element("button", { type: "button", textContent: text, onclick: act }, controls);
+  root.replaceChildren(body);
+  return { panels, status, sliders, lam, button };
+}

@@ -1,0 +1,77 @@
+import base64
+import json
+import re
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import hyperpinn_eqx as hpx
+
+
+@pytest.fixture(scope="module")
+def burgers():
+    model = hpx.load_pretrained("burgers-hyperpinn")
+    return model, hpx.live_figure(model, hpx.Burgers(), 0.003)
+
+
+def test_the_weights_in_the_page_are_the_model(burgers):
+    model, figure = burgers
+    data = figure.data["model"]
+    flat = np.frombuffer(base64.b64decode(data["weights"]), data["dtype"])
+    assert flat.size == hpx.count_parameters(model)
+    leaves = [
+        *[a for pair in zip(model.weights, model.biases, strict=True) for a in pair],
+        model.head,
+        model.theta0,
+    ]
+    assert np.array_equal(flat, np.concatenate([np.ravel(a) for a in leaves]))
+    assert data["size"] == hpx.count_parameters(model(0.01))
+
+
+def test_the_html_is_whole_and_asks_for_nothing(burgers):
+    _, figure = burgers
+    html = figure._repr_html_()
+    inside = re.search(r'<script type="application/json">(.*?)</script>', html, re.S)
+    assert json.loads(inside[1]) == json.loads(json.dumps(figure.data))
+    assert re.search(r'<noscript><img src="data:image/png[^"]+" alt="[^"]+">', html)
+    assert not re.search(r"https?:|url\(|import\(|fetch\(", html)
+    assert html.count("</script>") == 2
+
+
+def test_each_figure_has_a_name_of_its_own(burgers):
+    model, first = burgers
+    second = hpx.live_figure(model, hpx.Burgers())
+    names = [re.search(r'id="(.+?)"', f.html)[1] for f in (first, second)]
+    assert names[0] != names[1]
+
+
+def test_golden_values_are_those_of_the_model(burgers):
+    model, figure = burgers
+    pair = figure.data["golden"][2]
+    u = model(pair["lam"][0])
+    found = [float(u(jnp.array(point))) for point in pair["points"]]
+    assert np.allclose(found, np.ravel(pair["values"]), atol=2e-5)
+    exact = hpx.Burgers().exact(*np.transpose(pair["points"]), pair["lam"][0])
+    assert np.array_equal(exact, np.ravel(pair["exact"]))
+
+
+def test_the_range_of_a_field_of_one_sign_starts_where_it_does():
+    problem = hpx.Burgers()
+    shape = hpx.MainNetSpec((2, 4, 1), problem.domain)
+    model = hpx.HyperPINN(shape, problem.parameters, (4,), key=jr.key(0))
+    low, high = hpx.live_figure(model, problem).data["range"]
+    assert low < high
+    assert low >= 0 or low == -high
+
+
+def test_other_models_are_refused(unchecked):
+    with pytest.raises(ValueError, match="model = ConcatPINN .*expected a HyperPINN"):
+        hpx.live_figure(hpx.load_pretrained("burgers-small-pinn"), hpx.Burgers())
+    with pytest.raises(ValueError, match="expected a HyperPINN with 3 inputs"):
+        hpx.live_figure(hpx.load_pretrained("burgers-hyperpinn"), hpx.Lorenz())
+    with pytest.raises(ValueError, match="lam has shape"):
+        hpx.live_figure(
+            hpx.load_pretrained("burgers-hyperpinn"), hpx.Burgers(), jnp.ones(3)
+        )
