@@ -80,7 +80,7 @@ function waves(root, model, data) {
     curves.axes([x0, x1], [low - pad, high + pad], {
       y: "u", xs: exact ? [] : [x0, (x0 + x1) / 2, x1], x: exact ? "" : names[1],
       ys: [low, (low + high) / 2, high].map((v) => [v, tick(v)]),
-      place: [44, 24, right, bottom] });
+      place: [50, 24, right, bottom] });
     const legend = (right - 70) / 4;
     times.forEach((t, i) => {
       curves.pen.fillStyle = inks[i];
@@ -90,16 +90,19 @@ function waves(root, model, data) {
       exact.forEach((v) => curves.line(full, v, colour(root, "--hpx-exact"), 5));
     u.forEach((v, i) => curves.line(full, v, inks[i], 1.6));
     if (!exact) return;
-    // The error in a strip of its own, at a scale that is a power of ten.
-    const order = Math.ceil(Math.log10(worst || 1e-16));
+    // The error in a strip of its own, at a scale of 1, 2 or 5 times a power of ten.
+    const order = Math.floor(Math.log10(worst || 1e-16));
+    const first = [1, 2, 5, 10].find((c) => c * 10 ** order >= worst) ?? 1;
+    const top = first * 10 ** order;
+    const name = first === 10 ? power(order + 1) : first === 1 ? power(order) : `${first}·${power(order)}`;
     curves.axes([x0, x1], [-1, 1], { x: names[1], y: "", xs: [x0, (x0 + x1) / 2, x1],
-      ys: [[-1, ""], [0, "0"], [1, power(order)]],
-      place: [44, bottom + 26, right, curves.h - 40] });
+      ys: [[-1, ""], [0, "0"], [1, name]],
+      place: [50, bottom + 26, right, curves.h - 40] });
     curves.pen.fillStyle = curves.ink;
     curves.pen.textAlign = "left";
     curves.pen.textBaseline = "bottom";
-    curves.pen.fillText("error û − u", 48, bottom + 22);
-    errors.forEach((e, i) => curves.line(full, e.map((v) => v / 10 ** order), inks[i], 1.2));
+    curves.pen.fillText("error û − u", 54, bottom + 22);
+    errors.forEach((e, i) => curves.line(full, e.map((v) => v / top), inks[i], 1.2));
   }
 
   function update() {
