@@ -7,11 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float64
 
 from .jets import jets
 from .model import AbstractModel, cast
-from .problems import Burgers
+from .problems import AbstractPDE
 
 
 class FamilyError(eqx.Module):
@@ -35,11 +35,12 @@ class FamilyError(eqx.Module):
 
 def family_error(
     model: AbstractModel,
-    problem: Burgers,
+    problem: AbstractPDE,
     *,
     n_lam: int = 64,
     n_t: int = 101,
     n_x: int = 256,
+    lams: Float[Array | np.ndarray, " M"] | None = None,
 ) -> FamilyError:
     """The error on equispaced λ × equispaced t × equispaced x, in float64.
 
@@ -47,21 +48,27 @@ def family_error(
 
     Args:
         model: a HyperPINN or a baseline.
-        problem: a family with one parameter and an `exact(t, x, lam)`.
+        problem: a family over (t, x) with one parameter and an `exact(t, x, lam)`.
         n_lam: values of λ, equispaced in physical units, both ends included.
         n_t: times.
         n_x: positions.
+        lams: values of λ to take instead, such as some that no training saw.
 
     Returns:
         A `FamilyError` with the errors of each λ.
 
     Raises:
-        ValueError: fewer than two points along an axis.
+        ValueError: fewer than two points along an axis, or a problem without an
+            `exact`, with other coordinates, or with several parameters.
     """
     for name, n in (("n_lam", n_lam), ("n_t", n_t), ("n_x", n_x)):
         if n < 2:
             raise ValueError(f"{name} = {n}, expected at least 2")
-    lams, t, x, exact = _evaluation_set(problem, n_lam, n_t, n_x)
+    if lams is None:
+        range_ = problem.parameters
+        lams = np.linspace(range_.low[0], range_.high[0], n_lam)
+    lams = np.array(lams, dtype=np.float64)
+    t, x, exact = _evaluation_set(problem, tuple(lams.tolist()), n_t, n_x)
     mse, relative = [], []
     # Whatever the caller's precision: an error of 1e-7 is not measured in float32.
     with jax.enable_x64(True):
@@ -70,20 +77,51 @@ def family_error(
             e = on_grid(exact_model(lam), t, x) - u
             mse.append(np.mean(e**2))
             relative.append(np.sqrt(np.sum(e**2) / np.sum(u**2)))
-    return FamilyError(lams.copy(), np.array(mse), np.array(relative))
+    return FamilyError(lams, np.array(mse), np.array(relative))
 
 
 # A training that watches its error would spend most of its time here.
 @functools.lru_cache(4)
 def _evaluation_set(
-    problem: Burgers, n_lam: int, n_t: int, n_x: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
-    """λ, t, x, and the exact solution for each λ."""
-    box, range_ = problem.domain, problem.parameters
+    problem: AbstractPDE, lams: tuple[float, ...], n_t: int, n_x: int
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """t, x, and the exact solution for each λ."""
+    box = problem.domain
     t = np.linspace(box.low[0], box.high[0], n_t)
-    x = np.linspace(box.low[1], box.high[1], n_x)
-    lams = np.linspace(range_.low[0], range_.high[0], n_lam)
-    return lams, t, x, [problem.exact(t[:, None], x, lam) for lam in lams]
+    x = np.linspace(box.low[-1], box.high[-1], n_x)
+    return t, x, [exact_on_grid(problem, t, x, lam) for lam in lams]
+
+
+def exact_on_grid(
+    problem: AbstractPDE,
+    t: Float[np.ndarray, " m"],
+    x: Float[np.ndarray, " n"],
+    lam: float,
+) -> Float64[np.ndarray, "m n"]:
+    """The exact solution at every pair of t and x.
+
+    Raises:
+        ValueError: the problem has no `exact`, other coordinates than t and one more,
+            or several parameters.
+    """
+    name, exact = type(problem).__name__, getattr(problem, "exact", None)
+    if exact is None:
+        raise ValueError(
+            f"problem = {name}, expected one with an exact solution: a method "
+            "exact(t, x, lam)"
+        )
+    if len(problem.domain) != 2 or problem.domain.names[0] != "t":
+        raise ValueError(
+            f"problem = {name} on {problem.domain}, expected t and one more coordinate"
+        )
+    if len(problem.parameters) != 1:
+        raise ValueError(
+            f"problem = {name} with {problem.parameters}, expected one parameter"
+        )
+    # In float64 even where `exact` is written in JAX and the caller is in float32.
+    with jax.enable_x64(True):
+        u = np.asarray(exact(t[:, None], x[None], lam), dtype=np.float64)
+    return np.broadcast_to(u, (len(t), len(x)))
 
 
 def on_grid(

@@ -90,19 +90,25 @@ def conditions(
     *,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "I d"], Float[Array, "B d"]]:
-    """Random points of the initial time and of the walls in space (paper A.5)."""
+    """Random points of the initial time and of the walls in space (paper A.5).
+
+    Without a coordinate `t` there are no initial points, and without another one no
+    boundary points.
+    """
     box = problem.domain
     initial_key, boundary_key, side_key = jr.split(key, 3)
-    time = box.names.index("t")
-    initial = uniform(box, (n_initial,), key=initial_key)
-    initial = initial.at[:, time].set(box.low[time])
+    time = [i for i, name in enumerate(box.names) if name == "t"]
+    space = [i for i in range(len(box)) if i not in time]
+    initial = uniform(box, (n_initial if time else 0,), key=initial_key)
+    for i in time:
+        initial = initial.at[:, i].set(box.low[i])
 
-    boundary = uniform(box, (n_boundary,), key=boundary_key)
-    space = [i for i in range(len(box)) if i != time]
-    walls = jnp.array([(i, side) for i in space for side in (0, 1)])
-    axis, side = walls[jr.randint(side_key, (n_boundary,), 0, len(walls))].T
-    ends = jnp.array([box.low, box.high], dtype=boundary.dtype)
-    boundary = boundary.at[jnp.arange(n_boundary), axis].set(ends[side, axis])
+    boundary = uniform(box, (n_boundary if space else 0,), key=boundary_key)
+    if space:
+        walls = jnp.array([(i, side) for i in space for side in (0, 1)])
+        axis, side = walls[jr.randint(side_key, (n_boundary,), 0, len(walls))].T
+        ends = jnp.array([box.low, box.high], dtype=boundary.dtype)
+        boundary = boundary.at[jnp.arange(n_boundary), axis].set(ends[side, axis])
     return initial, boundary
 
 
@@ -117,8 +123,8 @@ def residual_adaptive(
     """Collocation points drawn where the residual is large.
 
     Of uniform candidates, each is drawn with probability proportional to
-    |r| / mean |r| + 1, without replacement: half of the points follow the residual and
-    half stay uniform. (Wu et al. 2023, CMAME 403, "RAD" with k = c = 1.)
+    `|r| / mean |r| + 1`, without replacement: half of the points follow the residual
+    and half stay uniform. (Wu et al. 2023, CMAME 403, "RAD" with k = c = 1.)
 
     Args:
         size: the residual at candidates of shape (c, d).

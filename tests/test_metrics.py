@@ -66,6 +66,69 @@ def test_it_measures_in_float64_and_leaves_the_mode_alone(family, x64):
     np.testing.assert_allclose(inside.mse, outside.mse, rtol=1e-14)
 
 
+class Decay(hpx.AbstractPDE):
+    """A user's family on a domain of its own, whose solution is written in JAX."""
+
+    domain = hpx.Box(t=(0, 2), x=(1, 4))
+    parameters = hpx.Box(k=(0.5, 2.0, "log"))
+    derivatives = ("t",)
+
+    def residual(self, u, tx, lam):
+        return u.t + lam * u.value
+
+    def initial(self, tx, lam):
+        return tx[1]
+
+    def boundary(self, tx, lam):
+        return self.exact(tx[0], tx[1], lam)
+
+    def exact(self, t, x, lam):
+        return x * jnp.exp(-lam * t)
+
+
+@pytest.fixture
+def constant(getkey):
+    """A family of networks that are 1 everywhere, for `Decay`."""
+    main = hpx.MainNetSpec((2, 1), Decay.domain)
+    model = eqx.filter_jit(hpx.ConcatPINN)(main, Decay.parameters, key=getkey())
+    model = jax.tree.map(jnp.zeros_like, model)
+    return eqx.tree_at(lambda m: m.net.biases[0], model, jnp.ones(1))
+
+
+def test_it_takes_a_users_family_and_chosen_parameters(constant):
+    lams = np.array([0.7, 1.9])
+    found = family_error(constant, Decay(), n_t=3, n_x=4, lams=lams)
+    np.testing.assert_array_equal(found.lam, lams)
+    for i, k in enumerate(lams):
+        u = np.linspace(1, 4, 4) * np.exp(-k * np.array([[0], [1], [2]]))
+        np.testing.assert_allclose(found.mse[i], np.mean((1 - u) ** 2), rtol=1e-14)
+        relative = np.sqrt(np.sum((1 - u) ** 2) / np.sum(u**2))
+        np.testing.assert_allclose(found.relative_l2[i], relative, rtol=1e-14)
+
+
+def test_a_solution_that_does_not_depend_on_a_coordinate_fills_the_grid(constant):
+    class Steady(Decay):
+        def exact(self, t, x, lam):
+            return x
+
+    error = family_error(constant, Steady(), n_lam=2, n_t=3, n_x=4)
+    np.testing.assert_allclose(error.mse, np.mean(np.arange(4.0) ** 2), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"exact": None}, r"exact\(t, x, lam\)"),
+        ({"domain": hpx.Box(x=(0, 1), y=(0, 1))}, "expected t and one more coordinate"),
+        ({"parameters": hpx.Box(a=(0, 1), b=(0, 1))}, "expected one parameter"),
+    ],
+)
+def test_a_family_that_cannot_be_measured_is_an_error(changes, message, constant):
+    problem = type("Other", (Decay,), changes)()
+    with pytest.raises(ValueError, match=f"problem = Other.*{message}"):
+        family_error(constant, problem, n_lam=2, n_t=3, n_x=4)
+
+
 @pytest.mark.parametrize("name", ["n_lam", "n_t", "n_x"])
 def test_an_axis_of_one_point_is_an_error(name, family):
     with pytest.raises(ValueError, match=f"{name} = 1, expected at least 2"):

@@ -139,6 +139,21 @@ def test_conditions_are_fifty_and_fifty_as_in_the_paper(heat, getkey):
     assert initial.shape == boundary.shape == (50, 2)
 
 
+def test_a_steady_problem_has_no_initial_points(plate, getkey):
+    steady = type("Steady", (type(plate),), {"domain": Box(x=(-1, 1), y=(2, 3))})()
+    initial, boundary = conditions(steady, 5, 40, key=getkey())
+    assert initial.shape == (0, 2)
+    on = boundary[:, [0, 0, 1, 1]] == jnp.array([[-1.0, 1.0, 2.0, 3.0]])
+    assert jnp.all(jnp.sum(on, axis=1) == 1)
+
+
+def test_a_problem_in_time_alone_has_no_boundary_points(plate, getkey):
+    decay = type("Decay", (type(plate),), {"domain": Box(t=(1, 3))})()
+    initial, boundary = conditions(decay, 5, 40, key=getkey())
+    np.testing.assert_array_equal(initial, np.ones((5, 1)))
+    assert boundary.shape == (0, 1)
+
+
 def test_adaptive_points_follow_the_residual(getkey):
     # |r| is 9 on one tenth of the box and 0 elsewhere, so that the probability there
     # is proportional to 9 / 0.9 + 1 = 11 against 1, and its share is 11 / 20.

@@ -1,0 +1,107 @@
+import matplotlib
+
+matplotlib.use("Agg")
+
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import hyperpinn_eqx as hpx
+
+
+@pytest.fixture
+def axes():
+    """Two axes side by side."""
+    fig, axes = plt.subplots(1, 2)
+    yield axes
+    plt.close(fig)
+
+
+class Wave(hpx.AbstractPDE):
+    """A wave that moves by λ in the unit of time, from 2 to 4."""
+
+    domain = hpx.Box(t=(1, 5), x=(0, 8))
+    parameters = hpx.Box(c=(0.5, 1.0))
+    derivatives = ("t", "x")
+
+    def residual(self, u, tx, lam):
+        return u.t + lam * u.x
+
+    def initial(self, tx, lam):
+        return self.exact(tx[0], tx[1], lam)
+
+    def boundary(self, tx, lam):
+        return self.exact(tx[0], tx[1], lam)
+
+    def exact(self, t, x, lam):
+        return 3 + jnp.cos(jnp.pi * (x - lam * t) / 4)
+
+
+def lines(ax):
+    return [np.asarray(line.get_ydata()) for line in ax.lines]
+
+
+def test_slices_are_of_burgers_equation_unless_told_otherwise(axes):
+    hpx.plot_slices(axes, 0.01, {"zero": lambda tx: 0 * tx[1]})
+    x = np.linspace(-1, 1, 401)
+    for ax, t in zip(axes, (0.5, 1.0), strict=True):
+        exact, zero = lines(ax)
+        np.testing.assert_array_equal(exact, hpx.Burgers().exact(t, x, 0.01))
+        np.testing.assert_array_equal(zero, np.zeros(401))
+        assert ax.get_title() == f"$t = {t:g}$"
+        np.testing.assert_allclose(ax.get_ylim(), (-1.15, 1.15), rtol=1e-12)
+
+
+def test_slices_of_a_users_family_span_its_own_domain(axes):
+    hpx.plot_slices(axes, 0.8, {"place": lambda tx: tx[1]}, problem=Wave())
+    x = np.linspace(0, 8, 401)
+    for ax, t in zip(axes, (3.0, 5.0), strict=True):
+        exact, place = lines(ax)
+        wanted = 3 + np.cos(np.pi * (x - 0.8 * t) / 4)
+        np.testing.assert_allclose(exact, wanted, rtol=1e-14)
+        np.testing.assert_allclose(place, x, rtol=1e-6)
+        np.testing.assert_allclose(ax.get_ylim(), (1.85, 4.15), atol=1e-3)
+
+
+def test_slices_are_drawn_at_the_times_asked_for(axes):
+    hpx.plot_slices(axes, 0.8, {}, times=(1.0, 2.5), problem=Wave())
+    assert [ax.get_title() for ax in axes] == ["$t = 1$", "$t = 2.5$"]
+
+
+def test_slices_of_a_family_without_exact_solution_are_an_error(axes, heat):
+    with pytest.raises(ValueError, match="problem = Heat, expected one with an exact"):
+        hpx.plot_slices(axes, 0.1, {}, problem=heat)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [({}, (0, 1, -1, 1)), ({"domain": Wave.domain}, (1, 5, 0, 8))],
+)
+def test_a_field_lies_on_its_domain(options, wanted, axes):
+    mesh = hpx.plot_field(axes[0], np.zeros((3, 5)), **options)
+    corners = np.asarray(mesh.get_coordinates())
+    # Cells are centred on the points, so that half of one is outside at each end.
+    t, x = (wanted[1] - wanted[0]) / 4, (wanted[3] - wanted[2]) / 8
+    np.testing.assert_allclose(corners[0, 0], (wanted[0] - t, wanted[2] - x))
+    np.testing.assert_allclose(corners[-1, -1], (wanted[1] + t, wanted[3] + x))
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted", "labels"),
+    [
+        ({}, [1.0, 2.0], (r"viscosity $\nu$", "mean squared error")),
+        (
+            {"measure": "relative_l2", "lam": "$D$"},
+            [3.0, 4.0],
+            ("$D$", "relative $L^2$ error"),
+        ),
+    ],
+)
+def test_errors_are_drawn_by_the_measure_asked_for(options, wanted, labels, axes):
+    error = hpx.FamilyError(
+        np.array([0.1, 0.2]), np.array([1.0, 2.0]), np.array([3.0, 4.0])
+    )
+    hpx.plot_errors(axes[0], {"model": error}, **options)
+    np.testing.assert_array_equal(lines(axes[0]), [wanted])
+    assert (axes[0].get_xlabel(), axes[0].get_ylabel()) == labels
