@@ -8,19 +8,22 @@ STAMP := $(VENV)/.installed
 # Not below _build, where nbmake refuses to look for notebooks.
 STAGE := _executed
 HTML  := _build/html
+# The page on reproducibility reads how long the others took, so it comes last.
+LAST      := $(wildcard book/reproducibility.ipynb)
+NOTEBOOKS := $(filter-out $(LAST),$(sort $(wildcard book/*.ipynb))) $(LAST)
 
 # Tests run on the CPU, and so does everything in CI; `make book` at home uses the
 # accelerator that is there. A JAX_PLATFORMS of your own wins.
 ifdef CI
 export JAX_PLATFORMS ?= cpu
 endif
-test unit: export JAX_PLATFORMS ?= cpu
+test unit pages: export JAX_PLATFORMS ?= cpu
 
 heading = @printf '\n=== %s ===\n' "$(1)"
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env book test lint types unit format lock clean
+.PHONY: help env book test lint types unit pages format lock clean
 
 help:  ## Show this list
 	@echo 'Usage: make TARGET [PYTHON=python3.12]'
@@ -55,12 +58,13 @@ book: $(STAMP)  ## Execute the notebooks and build the book into _build/html
 	@cp -R book $(STAGE) && cp _config.yml _toc.yml $(STAGE)/
 	@find $(STAGE) -name .ipynb_checkpoints -prune -exec rm -rf {} +
 	$(BIN)/python -m pytest --nbmake --overwrite --nbmake-timeout=600 --nbmake-kernel=python3 \
-	  -o addopts= -o filterwarnings= -p no:cacheprovider --durations=0 $(STAGE)
+	  -o addopts= -o filterwarnings= -p no:cacheprovider --durations=0 \
+	  $(NOTEBOOKS:book/%=$(STAGE)/%)
 	$(call heading,Book)
 	$(BIN)/jupyter-book build $(STAGE) --path-output . -W -n --keep-going -q
 	@printf '\nThe book is built. Open\n  %s\n' '$(CURDIR)/$(HTML)/index.html'
 
-test: lint types unit book  ## Lint, type check, unit tests, doctests, notebooks, strict book
+test: lint types unit book pages  ## Style, types, unit tests, notebooks, book, and its pages
 
 lint: $(STAMP)  ## Check style of code and notebooks
 	$(call heading,Style)
@@ -74,6 +78,12 @@ types: $(STAMP)  ## Check types of the package
 unit: $(STAMP)  ## Run unit tests and doctests
 	$(call heading,Unit tests and doctests)
 	$(BIN)/python -m pytest
+
+# Opens the pages that `make book` has built in headless Chromium, without a network.
+pages: $(STAMP)  ## Test the built book in a browser (needs Chromium)
+	$(call heading,Pages in a browser)
+	@test -f $(HTML)/index.html || { echo 'No book here: run make book first.'; exit 1; }
+	$(BIN)/python -m pytest -m pages tests/book
 
 format: $(STAMP)  ## Format code and notebooks, and fix what can be fixed
 	$(BIN)/ruff check --fix .
