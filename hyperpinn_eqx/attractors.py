@@ -53,12 +53,12 @@ class LongRun(eqx.Module):
 
     @property
     def lyapunov_sum(self) -> Float[np.ndarray, " M"]:
-        """The sum of all exponents: the mean divergence. Exact: -(σ + 1 + β)."""
+        """The sum of all exponents, the mean divergence; exact, it is -(σ + 1 + β)."""
         return self._rate(self.contraction)
 
     @property
     def size(self) -> Float[np.ndarray, " M"]:
-        """The attractor's size: the root mean square of the distance to its mean."""
+        """The attractor's size, the root mean square of the distance to its mean."""
         late = self.states[:, self.half :]
         with np.errstate(invalid="ignore"):  # a run that failed has the size NaN
             return np.sqrt(np.sum(np.var(late, axis=1), axis=-1))
@@ -80,7 +80,7 @@ def long_run(
 ) -> LongRun:
     """Follows a system and one tangent vector for a long time, in float64.
 
-    The tangent obeys w' = Jw - (wᵀJw / |w|²) w, which keeps its length without ever
+    The tangent obeys `w' = Jw - (wᵀJw / |w|²) w`, which keeps its length without ever
     rescaling it (Benettin et al. 1980, made continuous).
 
     Args:

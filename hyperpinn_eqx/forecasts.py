@@ -22,7 +22,7 @@ def field_error(
         every: uses every so-many-th state.
 
     Returns:
-        √(Σ |f̂ - f|² / Σ |f|²) over all states of all λ, and for each λ alone, shape
+        `√(Σ |f̂ - f|² / Σ |f|²)` over all states of all λ, and for each λ alone, shape
         (M,). Where a system rests at a fixed point f is zero, and its own relative
         error means little; in the pooled one such states weigh next to nothing.
 

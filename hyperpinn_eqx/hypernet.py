@@ -23,7 +23,7 @@ class HyperPINN(AbstractModel):
 
     The trunk turns the scaled λ into features z(λ), all layers with tanh; a linear
     head turns the features into the main network's weights,
-    θ(λ) = θ₀ + W z(λ), where θ₀ is the head's bias. (Belbute-Peres, Sha and Chen
+    θ(λ) = θ₀ + W z(λ), where θ₀ is the head's bias. (Belbute-Peres, Chen and Sha
     2021, eq. 2.)
 
     Args:
@@ -114,7 +114,7 @@ class HyperPINN(AbstractModel):
 
     @property
     def trunk(self) -> tuple[tuple, tuple]:
-        """All that turns λ into features: weights and biases of the hidden layers."""
+        """All that turns λ into features, the hidden layers' weights and biases."""
         return self.weights, self.biases
 
     def features(self, scaled: Float[Array, " p"]) -> Float[Array, " z"]:

@@ -59,8 +59,8 @@ class LorenzRow(eqx.Module):
         mse: mean squared error per component of each trajectory, NaN if it failed.
         finished: which of the trajectories of 25 s stayed finite.
         valid_time: Lyapunov times until a forecast fails, for the chaotic λ.
-        lyapunov: |error| of the largest exponent, for the chaotic λ.
-        lyapunov_sum: |sum of all exponents + σ + 1 + β|.
+        lyapunov: error of the largest exponent, without its sign, for the chaotic λ.
+        lyapunov_sum: the same of the sum of all exponents, -(σ + 1 + β).
         occupancy: D_stsp for the chaotic λ.
         spectrum: D_H for the chaotic λ.
         behaviours: of each test case, see `classify`.

@@ -143,7 +143,7 @@ def multistep_loss(
 
 
 def slope_weight(*names: str) -> Weight:
-    """The weight 1 / (1 + |∂u|) of a residual, e.g. `slope_weight("x")`.
+    """The weight `1 / (1 + |∂u|)` of a residual, e.g. `slope_weight("x")`.
 
     Inside a shock the residual is large but says little about where the shock is;
     this turns the optimiser's attention to the smooth flow that decides it. The

@@ -24,7 +24,7 @@ class MainNetSpec:
             None leaves outputs as they are.
         bounded: whether a point outside `inputs` is an error.
         odd: a coordinate in which the network is odd by construction: the layers see
-            |x|, and their output takes the sign of x. Where the solution is known to
+            `|x|`, and their output takes the sign of x. Where the solution is known to
             be odd they need to learn only half of it, at no cost.
 
     Raises:

@@ -43,17 +43,20 @@ class Multistep:
 
     @property
     def steps(self) -> int:
-        """The number of steps k: a residual needs k + 1 consecutive states."""
+        """The number of steps k; a residual needs k + 1 consecutive states."""
         return len(self.alpha) - 1
 
     @property
     def error_constant(self) -> float:
-        """C in Σ α_j x_{n-j} / Δt - Σ β_j x'_{n-j} = C Δt^p x^(p+1) + O(Δt^(p+1))."""
+        """The constant C of the leading error of the scheme.
+
+        `Σ α_j x_{n-j} / Δt - Σ β_j x'_{n-j} = C Δt^p x^(p+1) + O(Δt^(p+1))`.
+        """
         return float(_defect(self.alpha, self.beta, self.order + 1))
 
     @property
     def discovery_root(self) -> float:
-        """The largest |r| among the roots of Σ β_j r^(k-j).
+        """The largest `|r|` among the roots of `Σ β_j r^(k-j)`.
 
         Slopes follow from states by the recursion Σ β_j f_{n-j} = known. An error
         made in one of them is multiplied by such a root at every step: below 1 it
@@ -124,7 +127,7 @@ def bdf(k: int) -> Multistep:
 def residual(
     scheme: Multistep, field: Field, states: Float[Array, "n d"], dt: float
 ) -> Float[Array, " d"]:
-    """(Σ α_j x_{n-j}) / Δt - Σ β_j f(x_{n-j}): paper eq. 9 for the trapezoid rule.
+    """`Σ α_j x_{n-j} / Δt - Σ β_j f(x_{n-j})`: paper eq. 9 for the trapezoid rule.
 
     Divided by Δt, it is an error in f, in the units of f.
 
@@ -158,10 +161,11 @@ def residual(
 def remove_bias(field: Field, scheme: Multistep, dt: float) -> Field:
     """Removes the leading bias of a vector field learned by a multistep scheme.
 
-    A network g that satisfies the scheme exactly is not f but g = f + c Δt^p x^(p+1)
-    to leading order, with c = C / Σ β_j. Along the flow of g, x^(p+1) is the p-th Lie
-    derivative D_g^p g, so that f ≈ g - c Δt^p D_g^p g: p nested Jacobian-vector
-    products after training, no new data. For the trapezoid rule f ≈ g + Δt²/12 D_g² g.
+    A network g that satisfies the scheme exactly is not f but `g = f + c Δt^p x^(p+1)`
+    to leading order, with `c = C / Σ β_j`. Along the flow of g, `x^(p+1)` is the p-th
+    Lie derivative `D_g^p g`, so that `f ≈ g - c Δt^p D_g^p g`: p nested Jacobian-vector
+    products after training, no new data. For the trapezoid rule, this is
+    `f ≈ g + Δt²/12 D_g² g`.
 
     Args:
         field: the learned field g.
@@ -181,7 +185,7 @@ def remove_bias(field: Field, scheme: Multistep, dt: float) -> Field:
 
 
 def add_bias(field: Field, scheme: Multistep, dt: float) -> Field:
-    """The field g ≈ f + c Δt^p D_f^p f that a perfect network would learn of f.
+    """The field `g ≈ f + c Δt^p D_f^p f` that a perfect network would learn of f.
 
     The inverse of `remove_bias` to leading order, with the same arguments and errors.
     """

@@ -101,7 +101,7 @@ def simulate(
         solver: a Diffrax solver; Dormand and Prince's 5(4) by default.
 
     Returns:
-        `Trajectories`, of which some may be unfinished: see `finished`.
+        `Trajectories`, of which some may be unfinished; see `finished`.
 
     Raises:
         ValueError: a shape that does not fit, a state that is not finite, or a

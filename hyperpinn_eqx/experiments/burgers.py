@@ -40,7 +40,7 @@ class BurgersExperiment:
         init: how the hypernetwork starts; continuation needs only a smooth trunk.
         symmetric: whether u(t, 0) = 0 is asked for: the solution is odd in x.
         odd: whether the network is odd in x by construction.
-        weighted: whether residuals are weighted by 1 / (1 + |u_x|).
+        weighted: whether residuals are weighted by `1 / (1 + |u_x|)`.
         n_data: points of the initial and of the boundary data.
         alpha: the weight of the physics term (paper eq. 6).
     """
