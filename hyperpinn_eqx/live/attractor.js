@@ -76,7 +76,7 @@ function attractor(root, model, data) {
     inks = [colour(root, "--hpx-c1"), colour(root, "--hpx-truth")];
   }
 
-  function update() {
+  function update(moved = false) {
     const began = performance.now();
     const value = lam(), field = lorenz(value), net = model.field(model.weightsFor(value));
     paths = [path(net), path(field)];
@@ -101,8 +101,8 @@ function attractor(root, model, data) {
     draw();
     const ms = performance.now() - began;
     status.textContent = `The learned field is wrong by ${(100 * Math.sqrt(wrong / right)).toPrecision(2)} % along the exact path. `
-      + `Its forecast is valid for ${part < 0 ? "all 25 s" : `${(part * dt).toFixed(1)} s`}. `
-      + `Two runs of ${steps} steps and this picture took ${ms.toFixed(0)} ms.`;
+      + `Its forecast is valid for ${part < 0 ? "all 25 s" : `${(part * dt).toFixed(1)} s`}.`;
+    if (moved) status.textContent += ` Two runs of ${steps} steps and this picture took ${ms.toFixed(0)} ms.`;
     return ms;
   }
 

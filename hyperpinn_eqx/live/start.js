@@ -29,7 +29,7 @@ function start(id) {
   const live = (data.kind === "waves" ? waves : attractor)(root, model, data);
   const report = (ms) => { root.dataset.check = JSON.stringify({ error, ms }); };
   const again = () => { live.theme(); report(live.update()); };
-  for (const { input } of live.sliders) input.addEventListener("input", () => report(live.update()));
+  for (const { input } of live.sliders) input.addEventListener("input", () => report(live.update(true)));
   new ResizeObserver(again).observe(root);
   const themes = new MutationObserver(again);
   for (const node of [document.documentElement, document.body])
