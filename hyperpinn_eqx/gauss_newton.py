@@ -49,7 +49,8 @@ def gauss_newton(
         redraw: steps on one batch before the next is drawn.
         damping: the first μ.
         floor: the least μ; smaller values let a step overfit its batch.
-        rank: rows kept for each λ.
+        rank: rows kept for each λ. With many λ a part of them is enough; with one or a
+            few λ keep as many as the main network has weights, or steps stall.
         frozen: picks what is not trained, e.g. `lambda m: m.trunk`.
         progress: whether to show a bar.
         what: the bar's label, and the name of the stage in the journal.
