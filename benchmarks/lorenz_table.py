@@ -18,9 +18,7 @@ jax.config.update("jax_enable_x64", True)
 import common
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import lorenz_tables
-
-NAMES = ("lorenz-hyperpinn", "lorenz-small", "lorenz-large")
+from hyperpinn_eqx import experiments, lorenz_tables, tables
 
 
 def plain(value: Any) -> Any:
@@ -32,7 +30,8 @@ def plain(value: Any) -> Any:
 
 def main() -> None:
     """Measures every row, prints the tables and writes the record."""
-    models = {name: hpx.load_pretrained(name) for name in NAMES}
+    names = tables.shipped(experiments.LorenzExperiment)
+    models = {name: hpx.load_pretrained(name) for name in names}
     rows = lorenz_tables.measure_all(models)
     fields = [field.name for field in dataclasses.fields(lorenz_tables.LorenzRow)]
     print(common.told())

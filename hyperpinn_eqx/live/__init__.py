@@ -89,13 +89,14 @@ def live_figure(
     if lam is None:
         lam = model.parameters.unscale(jnp.zeros(len(model.parameters)))
     start = model.parameters.parameter(lam)
+    limits = _range(model) if kind == "waves" else None
     data = {
         "kind": kind,
         "equation": {Burgers: "burgers", Lorenz: "lorenz"}.get(type(problem)),
         "labels": _LABELS[kind],
         "start": np.asarray(start, float).tolist(),
         "state": _STATE,
-        "range": _range(model) if kind == "waves" else None,
+        "range": limits,
         "model": _weights(model),
         "golden": _golden(model, problem),
     }
@@ -104,7 +105,7 @@ def live_figure(
     html = f"""<style>{(_FILES / "live.css").read_text("utf-8")}</style>
 <div class="hpx-live" id="{name}">
 <script type="application/json">{text}</script>
-<noscript>{_picture(model, problem, start)}</noscript>
+<noscript>{_picture(model, start, limits)}</noscript>
 </div>
 <script>{_script()}hpxLive("{name}");</script>"""
     return LiveFigure(html, data)
@@ -170,14 +171,14 @@ def _range(model: HyperPINN) -> tuple[float, float]:
 
 
 def _picture(
-    model: HyperPINN, problem: AbstractPDE | Lorenz, lam: Float[Array, " p"]
+    model: HyperPINN, lam: Float[Array, " p"], limits: tuple[float, float] | None
 ) -> str:
     """A still picture of the same as HTML, for pages that do not run scripts."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 2.8), layout="constrained")
     axes = figure.subplots(1, 2)
-    if isinstance(problem, Lorenz):
+    if limits is None:
         run = simulate(model, lam[None], jnp.array(_STATE)[None, None])
         x, _, z = np.asarray(run.states[0, 0]).T
         for ax, across, along, names in (
@@ -187,7 +188,7 @@ def _picture(
             ax.plot(across, along, linewidth=0.7)
             ax.set(xlabel=names[0], ylabel=names[1])
     else:
-        box, (low, high) = model.main.inputs, _range(model)
+        box, (low, high) = model.main.inputs, limits
         t, x = (np.linspace(*ends, 161) for ends in zip(box.low, box.high, strict=True))
         u = on_grid(model(lam), t, x)
         axes[0].pcolormesh(t, x, u.T, cmap="RdBu_r", vmin=low, vmax=high)

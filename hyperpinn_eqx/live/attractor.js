@@ -7,8 +7,9 @@ function attractor(root, model, data) {
   series.canvas.classList.add("hpx-wide");
   panels.classList.add("hpx-pair");
   const steps = 2500, dt = 0.01;
+  const times = Float64Array.from({ length: steps + 1 }, (_, n) => n * dt);
   const titles = ["learned", "exact"];
-  let paths, size, inks, angle = 0.6, shown = steps, turning = 0, growing = false;
+  let paths, size, inks, angle = 0.6, shown = steps, turning = 0;
 
   // Runge-Kutta of order 4 with a fixed step, in place: 10 000 evaluations in a move of
   // a slider leave no time for making arrays.
@@ -63,13 +64,11 @@ function attractor(root, model, data) {
   function draw() {
     views.forEach((plot, i) => view(plot, paths[i], inks[i], titles[i]));
     series.clear(root);
-    const high = size.x * 1.05, t = paths[1].map((_, n) => n * dt);
+    const high = size.x * 1.05;
     series.axes([0, steps * dt], [-high, high], { x: "t", y: "x", xs: [0, 5, 10, 15, 20, 25],
       ys: [[0, "0"]], place: [24, 22, series.w - 10, series.h - 38] });
-    for (const [i, width] of [[1, 4], [0, 1.4]]) {
-      const some = paths[i].slice(0, shown + 1);
-      series.line(t.slice(0, some.length), some.map(([x]) => x), inks[i], width);
-    }
+    for (const [i, width] of [[1, 4], [0, 1.4]])
+      series.line(times, paths[i].slice(0, shown + 1).map(([x]) => x), inks[i], width);
   }
 
   function theme() {
@@ -108,9 +107,7 @@ function attractor(root, model, data) {
 
   function turn(now, before = now) {
     angle += (now - before) * 2.5e-4;
-    if (growing) shown = Math.min(steps, shown + (now - before) * 0.25);
-    if (growing && shown >= steps) growing = false;
-    shown = Math.round(shown);
+    shown = Math.min(steps, Math.round(shown + (now - before) * 0.25));
     draw();
     turning = requestAnimationFrame((next) => turn(next, now));
   }
@@ -121,11 +118,12 @@ function attractor(root, model, data) {
     hold.textContent = on ? "Hold" : "Rotate";
   }
 
-  button("Grow", () => { shown = 0; growing = true; rotate(true); });
-  const hold = button("Hold", () => rotate(!turning));
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  let wanted = !still;
-  hold.addEventListener("click", () => { wanted = Boolean(turning); });
+  button("Grow", () => { shown = 0; rotate(true); });
+  let wanted = !matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const hold = button("Hold", () => {
+    wanted = !turning;
+    rotate(wanted);
+  });
   const start = () => new IntersectionObserver(([entry]) =>
     rotate(entry.isIntersecting && wanted)).observe(root);
   return { update, theme, sliders, start };

@@ -103,7 +103,7 @@ class HyperPINN {
             }
             if (k + 1 < last)
               for (let p = 0; p < m; p++)
-                next[row + p] = 1 - 2 / (Math.exp(2 * next[row + p]) + 1);
+                next[row + p] = tanh(next[row + p]);
           }
           at = bias + outs;
           [now, next] = [next, now];

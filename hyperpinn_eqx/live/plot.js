@@ -85,33 +85,32 @@ class Plot {
     this.pen.stroke();
   }
 
-  line(xs, ys, style, width, dash = []) {
+  // The points of `ys`; `xs` may go on beyond them.
+  line(xs, ys, style, width) {
     const { pen } = this;
     pen.strokeStyle = style;
     pen.lineWidth = width;
-    pen.setLineDash(dash);
     pen.beginPath();
-    for (let i = 0; i < xs.length; i++) pen.lineTo(this.px(xs[i]), this.py(ys[i]));
+    for (let i = 0; i < ys.length; i++) pen.lineTo(this.px(xs[i]), this.py(ys[i]));
     pen.stroke();
-    pen.setLineDash([]);
   }
 }
 
 // What both figures share: a slider for each free parameter, buttons, a line of text.
 function frame(root, model, start) {
-  const body = element("div", { className: "hpx-body" });
+  const body = element("div");
   const controls = element("div", { className: "hpx-controls" }, body);
   const names = Object.keys(model.parameters);
   const sliders = names.flatMap((name, i) => {
     const range = model.ranges[i];
     if (range[0] === range[1]) return [];
     const label = element("label", {}, controls);
-    const text = element("span", { textContent: GREEK[name] ?? name }, label);
+    element("span", { textContent: GREEK[name] ?? name }, label);
     const input = element("input", { type: "range", min: -1, max: 1, step: 0.005,
       value: scale(range, start[i]) }, label);
     input.setAttribute("aria-label", `${GREEK[name] ?? name} (${name})`);
     const show = element("output", {}, label);
-    return [{ input, text, show, range, i }];
+    return [{ input, show, range, i }];
   });
   const panels = element("div", { className: "hpx-panels" }, body);
   const status = element("p", { className: "hpx-status" }, body);
@@ -127,5 +126,5 @@ function frame(root, model, start) {
   const button = (text, act) =>
     element("button", { type: "button", textContent: text, onclick: act }, controls);
   root.replaceChildren(body);
-  return { panels, status, sliders, lam, button };
+  return { controls, panels, status, sliders, lam, button };
 }

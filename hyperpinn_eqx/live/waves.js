@@ -1,14 +1,14 @@
 /* A family over (t, x): a heat map, and curves at four times with their error. */
 
 function waves(root, model, data) {
-  const { panels, status, sliders, lam, button } = frame(root, model, data.start);
+  const { controls, panels, status, sliders, lam, button } = frame(root, model, data.start);
   const map = new Plot(panels, data.labels[0], "1 / 0.82");
   const curves = new Plot(panels, data.labels[1], "1 / 0.82");
   const [[t0, t1], [x0, x1]] = model.box, names = Object.keys(model.inputs);
   const truth = data.equation === "burgers" && burgers;
   let overlay = null;
   if (truth) {
-    const label = element("label", { className: "hpx-check" }, root.querySelector(".hpx-controls"));
+    const label = element("label", { className: "hpx-check" }, controls);
     overlay = element("input", { type: "checkbox", checked: true, oninput: () => update(true) }, label);
     label.append(" exact");
   }
@@ -70,10 +70,8 @@ function waves(root, model, data) {
     });
   }
 
-  function draw(u, exact) {
+  function draw(u, exact, errors) {
     curves.clear(root);
-    const errors = exact && u.map((v, i) => v.map((a, j) => a - exact[i][j]));
-    const worst = exact && Math.max(...errors.flatMap((e) => e.map(Math.abs)));
     const bottom = exact ? Math.round(curves.h * 0.6) : curves.h - 40;
     const right = curves.w - 8, pad = 0.08 * (high - low);
     curves.pen.textBaseline = "bottom";
@@ -91,6 +89,7 @@ function waves(root, model, data) {
     u.forEach((v, i) => curves.line(full, v, inks[i], 1.6));
     if (!exact) return;
     // The error in a strip of its own, at a scale of 1, 2 or 5 times a power of ten.
+    const worst = Math.max(...errors.flat().map(Math.abs));
     const order = Math.floor(Math.log10(worst || 1e-16));
     const first = [1, 2, 5, 10].find((c) => c * 10 ** order >= worst) ?? 1;
     const top = first * 10 ** order;
@@ -116,11 +115,12 @@ function waves(root, model, data) {
     const [at] = net(slices);
     const rows = times.map((_, i) => mirror([...at.subarray(i * nc, (i + 1) * nc)]));
     const exact = truth && times.map((t) => mirror(truth(t, [...half], value[0])));
+    const errors = exact && rows.map((v, i) => v.map((a, j) => a - exact[i][j]));
     heat(u);
-    draw(rows, exact);
+    draw(rows, exact, errors);
     let text = `${model.flat.length} weights wrote ${model.size}`;
     if (exact) {
-      const squares = rows.flatMap((v, i) => v.map((a, j) => (a - exact[i][j]) ** 2));
+      const squares = errors.flat().map((e) => e ** 2);
       text = `Mean squared error on these curves: ${number(squares.reduce((a, b) => a + b) / squares.length)}. ${text}`;
     }
     const ms = performance.now() - began;

@@ -24,8 +24,10 @@ PAGES = sorted(
     for path in HTML.rglob("*.html")
     if "_static" not in path.parts
 )
-NOTEBOOKS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
-LIVE = ("index.html", "lorenz.html")  # among the pages that have a live figure
+BOOK = (ROOT / "book").glob("*.ipynb")
+SOURCES = {path.stem: path.read_text("utf-8") for path in BOOK}
+NOTEBOOKS = sorted(SOURCES)
+LIVE = {f"{name}.html" for name, text in SOURCES.items() if "hpx.live_figure(" in text}
 CHECKS = (Path(__file__).parent / "page_checks.js").read_text(encoding="utf-8")
 OPEN_ALL = """() => {
     document.querySelectorAll("details").forEach((box) => (box.open = true));
