@@ -6,6 +6,11 @@ any other fixture.
 
 import functools
 import itertools
+import math
+import pathlib
+import re
+import traceback
+import warnings
 from collections.abc import Callable
 
 import equinox as eqx
@@ -13,7 +18,10 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import jaxtyping
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import lorenz_tables
@@ -24,6 +32,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Tests compile much and compute little. For the same reason they jit what they test:
 # eager mode would compile every single operation.
 jax.config.update("jax_disable_most_optimizations", True)
+# A test looks where an error was raised.
+jax.config.update("jax_traceback_filtering", "off")
+
+_PACKAGE = pathlib.Path(hpx.__file__).parent
 
 
 @pytest.fixture
@@ -145,3 +157,84 @@ def few_lorenz_cases(monkeypatch):
     lorenz_tables.true_run.cache_clear()
     yield true
     lorenz_tables.true_run.cache_clear()
+
+
+# What people pass by mistake. Numbers are small: a billion steps are not a mistake that
+# a function can tell from a wish.
+_NUMBERS = st.one_of(
+    st.integers(-3, 3),
+    st.sampled_from([math.nan, math.inf, -math.inf, -1.0, 0.0, 1e-3, 0.5, 1.0, 2.5]),
+)
+_ARRAYS = st.builds(
+    lambda shape, dtype, fill, make: make(np.full(shape, fill).astype(dtype)),
+    st.lists(st.integers(0, 3), max_size=4).map(tuple),
+    st.sampled_from([np.float32, np.float64, np.float16, np.int32, np.bool_]),
+    st.sampled_from([-1.0, 0.0, 0.25, 1.0]),
+    st.sampled_from([np.asarray, jnp.asarray, np.ndarray.tolist]),
+)
+_OTHERS = st.sampled_from(
+    [
+        *(None, True, "text", b"bytes", "", [], (), {}, set(), object(), int, 1j, "0"),
+        *(np.array([1j]), np.array(["a"]), np.array([None]), [[1.0], [1.0, 2.0]]),
+        *(jr.key(0), jr.PRNGKey(0), len, lambda: None, np.float64(0.25), np.int64(2)),
+    ]
+)
+
+
+def _junk(good):
+    """Values to pass in place of a good one; of an array also variants of it."""
+    kinds = [_NUMBERS, _ARRAYS, _OTHERS]
+    if isinstance(good, np.ndarray | jax.Array) and not jnp.issubdtype(
+        good.dtype, jax.dtypes.prng_key
+    ):
+        plain = np.asarray(good)
+        variants = [plain, plain.tolist(), plain.astype(int), plain.T, plain[None]]
+        variants += [plain * math.nan, jnp.asarray(plain) * math.inf]
+        variants += [plain[:0], plain[0], plain[:1]] if plain.ndim else []
+        kinds.append(st.sampled_from(variants))
+    return st.one_of(kinds)
+
+
+@pytest.fixture
+def throw_junk_at(unchecked):
+    """Replaces one argument after the other of a good call by what nobody expects.
+
+    Each such call has to work, or raise a ValueError or TypeError of our own that names
+    the argument. `only` limits which arguments are replaced; `examples` is how many
+    replacements are tried for each.
+    """
+
+    def throw(function, /, *, only=None, examples=40, **good):
+        function(**good)
+        for name in good if only is None else only:
+            _throw(function, good, name, examples)
+
+    return throw
+
+
+def _throw(function, good, name, examples):
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(value=_junk(good[name]))
+    def one(value):
+        # What a function of the user's raises is the user's.
+        assume(not (callable(value) and callable(good[name])))
+        try:
+            with warnings.catch_warnings():
+                # To extrapolate in λ is allowed.
+                warnings.filterwarnings("ignore", "lam.* outside the trained range")
+                function(**good | {name: value})
+        except (ValueError, TypeError) as error:
+            at = traceback.extract_tb(error.__traceback__)[-1].filename
+            told = f"{name} = {value!r}: {at}: {error}"
+            assert pathlib.Path(at).is_relative_to(_PACKAGE), told
+            assert re.search(rf"\b{name}\b", str(error)) and "expected" in str(error), (
+                told
+            )
+
+    one()
