@@ -3,6 +3,7 @@ PYTHON ?= python3
 UV     ?= uv
 
 VENV  := .venv
+LOCK  := requirements.lock
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Not below _build, where nbmake refuses to look for notebooks.
@@ -17,13 +18,14 @@ NOTEBOOKS := $(filter-out $(LAST),$(sort $(wildcard book/*.ipynb))) $(LAST)
 ifdef CI
 export JAX_PLATFORMS ?= cpu
 endif
-test unit pages: export JAX_PLATFORMS ?= cpu
+test unit pages coverage mutate: export JAX_PLATFORMS ?= cpu
 
 heading = @printf '\n=== %s ===\n' "$(1)"
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env book test lint types unit pages format lock clean
+.PHONY: help env book test lint types unit pages coverage mutate matrix audit format \
+  lock clean
 
 help:  ## Show this list
 	@echo 'Usage: make TARGET [PYTHON=python3.12]'
@@ -41,9 +43,9 @@ $(BIN)/pip:
 	  "$(PYTHON) is Python %d.%d. Name a Python 3.11, 3.12 or 3.13: make $(MAKECMDGOALS) PYTHON=..." % v)'
 	'$(PYTHON)' -m venv $(VENV)
 
-$(STAMP): requirements.lock pyproject.toml | $(BIN)/pip
-	$(call heading,Packages: requirements.lock)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+$(STAMP): $(LOCK) pyproject.toml | $(BIN)/pip
+	$(call heading,Packages: $(LOCK))
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $(STAMP)
 
@@ -84,6 +86,24 @@ pages: $(STAMP)  ## Test the built book in a browser (needs Chromium)
 	$(call heading,Pages in a browser)
 	@test -f $(HTML)/index.html || { echo 'No book here: run make book first.'; exit 1; }
 	$(BIN)/python -m pytest -m pages tests/book
+
+coverage: $(STAMP)  ## Unit tests again, and which lines and branches they reach
+	$(call heading,Coverage)
+	$(BIN)/python -m pytest --cov
+
+# Installs what it needs beside the locked packages; hours on two cores.
+mutate: $(STAMP)  ## Change the code in a copy, line by line, and see whether tests notice
+	$(call heading,Mutations)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check cosmic-ray
+	$(BIN)/python tests/mutate.py $(MODULES)
+
+matrix:  ## Tests on every Python, with newest and with lowest packages (needs uv)
+	UV='$(UV)' bash .ci/matrix
+
+audit: $(STAMP)  ## Look for known weaknesses in the locked packages (needs a network)
+	$(call heading,Audit)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --disable-pip --no-deps -r $(LOCK)
 
 format: $(STAMP)  ## Format code and notebooks, and fix what can be fixed
 	$(BIN)/ruff check --fix .

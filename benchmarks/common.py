@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from hyperpinn_eqx import checkpoint
+from hyperpinn_eqx import files
 
 DATA = pathlib.Path(__file__).parent.parent / "book" / "data"
 
@@ -96,4 +96,4 @@ def error_curve(card: dict[str, Any]) -> list[list[float]]:
 def write(name: str, record: dict[str, Any]) -> None:
     """Writes `book/data/<name>.json`, with what it was made on."""
     DATA.mkdir(exist_ok=True)
-    checkpoint.write_json(DATA / f"{name}.json", {"made": made(), **record})
+    files.write_json(DATA / f"{name}.json", {"made": made(), **record})

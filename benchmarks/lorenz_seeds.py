@@ -22,7 +22,7 @@ jax.config.update("jax_enable_x64", True)
 import common
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import checkpoint, experiments, lorenz_tables
+from hyperpinn_eqx import experiments, lorenz_tables
 
 NAMES = ("lorenz-hyperpinn", "lorenz-small", "lorenz-large")
 # What the shipped recipe leaves out: Gauss-Newton, and the frozen trunk.

@@ -4,8 +4,6 @@ from .attractors import LongRun as LongRun
 from .attractors import classify as classify
 from .attractors import confusion as confusion
 from .attractors import long_run as long_run
-from .attractors import occupancy_divergence as occupancy_divergence
-from .attractors import spectrum_distance as spectrum_distance
 from .baselines import ConcatPINN as ConcatPINN
 from .box import Box as Box
 from .checkpoint import load as load
@@ -13,6 +11,9 @@ from .checkpoint import save as save
 from .continuation import SingleNet as SingleNet
 from .continuation import distill as distill
 from .continuation import follow as follow
+from .devices import shard as shard
+from .distances import occupancy_divergence as occupancy_divergence
+from .distances import spectrum_distance as spectrum_distance
 from .forecasts import field_error as field_error
 from .forecasts import trajectory_errors as trajectory_errors
 from .forecasts import valid_prediction_time as valid_prediction_time
@@ -20,6 +21,8 @@ from .gauss_newton import gauss_newton as gauss_newton
 from .hypernet import HyperPINN as HyperPINN
 from .jets import Jet as Jet
 from .jets import jets as jets
+from .journal import Journal as Journal
+from .journal import Stopped as Stopped
 from .live import LiveFigure as LiveFigure
 from .live import live_figure as live_figure
 from .losses import Loss as Loss

@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from . import experiments, lorenz_tables, tables
     from .journal import Stopped
     from .problems import Lorenz
+    from .training import TrainingStopped
 
     try:
         if arguments.command == "train":
@@ -68,7 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stop:
         print(f"{stop}\nGo on with the same command and --resume.", file=sys.stderr)
         return 130
-    except (ValueError, FileNotFoundError) as error:
+    except TrainingStopped as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -1,14 +1,19 @@
 """What a system does in the long run, where no forecast can follow it."""
 
+from collections.abc import Sequence
+
 import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from . import checks
+from .integration import Family, field_of, outcomes, reasons, solve, starts, times
 from .model import cast
-from .trajectories import Family, checked, solve
+
+_MAX_STEPS = 1_000_000
 
 # In the order of rising complexity; the last is no behaviour but a solver's failure.
 BEHAVIOURS = (
@@ -26,12 +31,16 @@ class LongRun(eqx.Module):
 
     Attributes:
         lam: values of λ, shape (M, p).
-        states: T states of each, from the start on, shape (M, T, d).
+        states: T states of each, from the start on, shape (M, T, d), T at least 3.
         dt: the time between states.
         growth: ∫ wᵀJw dt up to each state, shape (M, T), where the unit tangent w
             turns towards the direction that grows fastest.
         contraction: ∫ tr J dt up to each state, shape (M, T).
-        finished: whether the solver reached the end, shape (M,).
+        outcome: how each run ended, shape (M,), as in `Trajectories`.
+
+    Raises:
+        ValueError: arrays of other shapes, λ or a finished run not finite, or Δt not
+            positive.
     """
 
     lam: Float[Array, "M p"]
@@ -39,7 +48,41 @@ class LongRun(eqx.Module):
     dt: float = eqx.field(static=True)
     growth: Float[np.ndarray, "M T"]
     contraction: Float[np.ndarray, "M T"]
-    finished: Bool[np.ndarray, " M"]
+    outcome: Int[np.ndarray, " M"]
+
+    def __init__(
+        self,
+        lam: Float[ArrayLike, "M p"],
+        states: Float[ArrayLike, "M T d"],
+        dt: float,
+        growth: Float[ArrayLike, "M T"],
+        contraction: Float[ArrayLike, "M T"],
+        outcome: Int[ArrayLike, " M"] | Bool[ArrayLike, " M"],
+    ):
+        self.lam = checks.array("lam", lam, "M", "p", finite=True)
+        self.states = checks.numpy_array("states", states, "M", "T", "d")
+        self.growth = checks.numpy_array("growth", growth, "M", "T")
+        self.contraction = checks.numpy_array("contraction", contraction, "M", "T")
+        m, n = self.states.shape[:2]
+        same = self.growth.shape == self.contraction.shape == (m, n)
+        if not same or len(self.lam) != m or n < 3:
+            arrays = (self.lam, self.states, self.growth, self.contraction)
+            raise ValueError(
+                "lam, states, growth and contraction have shapes "
+                f"{', '.join(str(a.shape) for a in arrays)}, expected (M, p), "
+                "(M, T, d), (M, T) and (M, T), T at least 3"
+            )
+        self.dt = checks.positive("dt", dt)
+        self.outcome = np.asarray(outcomes(outcome, self.states))
+
+    @property
+    def finished(self) -> Bool[np.ndarray, " M"]:
+        """Whether each run reached its end."""
+        return self.outcome == 0
+
+    def reasons(self) -> np.ndarray:
+        """Why each run ended too early, shape (M,); see `Trajectories.reasons`."""
+        return reasons(self.outcome, self.states, self.dt, _MAX_STEPS)
 
     @property
     def half(self) -> int:
@@ -60,7 +103,8 @@ class LongRun(eqx.Module):
     def size(self) -> Float[np.ndarray, " M"]:
         """The attractor's size, the root mean square of the distance to its mean."""
         late = self.states[:, self.half :]
-        with np.errstate(invalid="ignore"):  # a run that failed has the size NaN
+        # One that failed has the size NaN or infinity.
+        with np.errstate(invalid="ignore", over="ignore"):
             return np.sqrt(np.sum(np.var(late, axis=1), axis=-1))
 
     def _rate(self, integral: np.ndarray) -> np.ndarray:
@@ -71,8 +115,8 @@ class LongRun(eqx.Module):
 
 def long_run(
     family: Family,
-    lam: Float[Array | np.ndarray, "M p"],
-    start: Float[Array | np.ndarray, "M d"],
+    lam: Float[ArrayLike, "M p"],
+    start: Float[ArrayLike, "M d"],
     *,
     duration: float = 200.0,
     dt: float = 0.05,
@@ -87,30 +131,28 @@ def long_run(
         family: the exact family or a trained one.
         lam: M values of λ, shape (M, p).
         start: an initial state for each, shape (M, d).
-        duration: how long.
+        duration: how long, at least twice dt.
         dt: the time between saved states.
-        rtol: relative and absolute tolerance of a step.
+        rtol: relative and absolute tolerance of a step, below 1.
+
+    Returns:
+        A `LongRun`. A run whose field blows up, is not defined, or needs more than
+        1 000 000 steps ends early and leaves the others alone; `reasons` tells why.
 
     Raises:
-        ValueError: shapes that do not fit, or a time or tolerance not positive.
+        ValueError: shapes that do not fit, λ or a state that is not finite, or a time
+            or tolerance that makes no sense.
+        TypeError: the family is no function.
     """
-    lam, start = checked(lam, start, ("M", "d"))
-    if not (0 < dt < duration < np.inf and 0 < rtol < 1):
-        raise ValueError(
-            f"duration = {duration}, dt = {dt}, rtol = {rtol}, expected "
-            "0 < dt < duration and 0 < rtol < 1"
-        )
+    t, dt, rtol = times(duration, dt, rtol, 2)
     with jax.enable_x64(True):
-        t = jnp.asarray(dt * np.arange(round(duration / dt) + 1))
-        found = _long_run(
-            cast(family, jnp.float64),
-            jnp.asarray(lam),
-            jnp.asarray(start),
-            t,
-            jnp.asarray(rtol),
+        family = cast(family, jnp.float64)
+        found_lam, found_start = starts(family, lam, start, "M", "d")
+        lam = jnp.asarray(found_lam)
+        states, growth, contraction, outcome = _long_run(
+            family, lam, jnp.asarray(found_start), jnp.asarray(t), jnp.asarray(rtol)
         )
-        states, growth, contraction, finished = map(np.asarray, found)
-        return LongRun(jnp.asarray(lam), states, dt, growth, contraction, finished)
+        return LongRun(lam, states, dt, growth, contraction, outcome)
 
 
 @eqx.filter_jit
@@ -118,7 +160,7 @@ def _long_run(
     family: Family, lam: Array, start: Array, t: Array, rtol: Array
 ) -> tuple[Array, Array, Array, Array]:
     def one(lam: Array, start: Array) -> tuple[Array, Array, Array, Array]:
-        field = family(lam)
+        field = field_of(family, lam)
 
         def slope(y: tuple) -> tuple:
             x, w = y[:2]
@@ -130,15 +172,15 @@ def _long_run(
         zero = jnp.zeros(())
         # A direction that is not invariant for any λ.
         tangent = jnp.ones(len(start)) / len(start) ** 0.5
-        (x, _, growth, contraction), finished = solve(
+        (x, _, growth, contraction), outcome = solve(
             slope,
             (start, tangent, zero, zero),
             t,
             rtol,
             solver=dfx.Dopri5(),
-            max_steps=1_000_000,
+            max_steps=_MAX_STEPS,
         )
-        return x, growth, contraction, finished
+        return x, growth, contraction, outcome
 
     return jax.vmap(one)(lam, start)
 
@@ -152,7 +194,11 @@ def classify(run: LongRun) -> list[str]:
     chaos if x changed its sign more than five times on the way. What remains is a
     limit cycle. All of it holds for this length of run: transient chaos can outlast
     any.
+
+    Raises:
+        TypeError: `run` is no `LongRun`.
     """
+    checks.instance("run", run, LongRun)
     behaviours = []
     for states, exponent, finished in zip(
         run.states, run.lyapunov, run.finished, strict=True
@@ -175,78 +221,26 @@ def classify(run: LongRun) -> list[str]:
     return behaviours
 
 
-def confusion(true: list[str], found: list[str]) -> dict[str, dict[str, int]]:
+def confusion(true: Sequence[str], found: Sequence[str]) -> dict[str, dict[str, int]]:
     """How often each true behaviour (rows) was found as each other (columns).
+
+    Raises:
+        ValueError: not as many true as found ones, or one that is not in `BEHAVIOURS`.
+        TypeError: no lists.
 
     >>> confusion(["chaos", "chaos"], ["chaos", "limit cycle"])["chaos"]
     {'limit cycle': 1, 'chaos': 1}
     """
+    for name, behaviours in (("true", true), ("found", found)):
+        checks.instance(name, behaviours, (list, tuple))
+        for behaviour in behaviours:
+            checks.choice(name, behaviour, BEHAVIOURS)
+    if len(true) != len(found):
+        raise ValueError(
+            f"true has {len(true)} and found {len(found)} behaviours, expected as many"
+        )
     table = {}
     for row in (b for b in BEHAVIOURS if b in true):
         seen = [f for t, f in zip(true, found, strict=True) if t == row]
         table[row] = {b: seen.count(b) for b in BEHAVIOURS if b in found}
     return table
-
-
-def occupancy_divergence(
-    found: Float[np.ndarray, "T d"], true: Float[np.ndarray, "S d"], *, bins: int = 20
-) -> float:
-    """D_stsp: the Kullback-Leibler divergence of state-space occupancies.
-
-    KL(true ‖ found) over a histogram of `bins` cells an axis on the range of the true
-    states, with an outer cell for what lies outside and Laplace smoothing (Koppe et
-    al. 2019). 0 is perfect.
-
-    >>> x = np.linspace(0, 1, 1000)[:, None]
-    >>> occupancy_divergence(x, x), round(occupancy_divergence(x / 2, x), 1)
-    (0.0, 6.8)
-    """
-    low, high = true.min(0), true.max(0)
-    width = np.maximum(high - low, 1e-12)
-    d = true.shape[1]
-
-    def occupancy(states: np.ndarray) -> np.ndarray:
-        inside = np.all((states >= low) & (states <= high), axis=1)
-        cell = np.floor((states[inside] - low) / width * bins).astype(int)
-        flat = np.ravel_multi_index(tuple(np.minimum(cell, bins - 1).T), (bins,) * d)
-        counts = np.bincount(flat, minlength=bins**d + 1).astype(float)
-        counts[-1] = np.sum(~inside)
-        counts += 1e-5
-        return counts / counts.sum()
-
-    p, q = occupancy(true), occupancy(found)
-    return float(np.sum(p * np.log(p / q)))
-
-
-def spectrum_distance(
-    found: Float[np.ndarray, "T d"],
-    true: Float[np.ndarray, "T d"],
-    *,
-    smoothing: float = 5.0,
-) -> float:
-    """D_H: the Hellinger distance of power spectra, averaged over components.
-
-    Spectra are smoothed by a Gaussian over `smoothing` frequencies and normalised
-    (Mikhaeil, Monfared and Durstewitz 2022). 0 is perfect, 1 is disjoint. A component
-    at rest has no spectrum: it differs by 1 from any other, and by 0 from itself.
-    A run that is not finite differs by 1.
-    """
-    if not np.all(np.isfinite(found)):
-        return 1.0
-
-    def spectrum(states: np.ndarray) -> np.ndarray:
-        power = np.abs(np.fft.rfft(states - states.mean(0), axis=0)) ** 2
-        reach = np.arange(-4 * smoothing, 4 * smoothing + 1)
-        kernel = np.exp(-((reach / smoothing) ** 2) / 2)
-        smooth = np.stack(
-            [np.convolve(p, kernel / kernel.sum(), "same") for p in power.T], axis=1
-        )
-        total = smooth.sum(0)
-        # Rounding is no motion.
-        rest = total < 1e-20 * np.maximum(1.0, np.sum(states**2, axis=0)) ** 2
-        shares = smooth / np.where(rest, 1.0, total)
-        return np.vstack([np.where(rest, 0.0, shares), rest])
-
-    p, q = spectrum(true), spectrum(found)
-    overlap = np.minimum(np.sum(np.sqrt(p * q), axis=0), 1.0)
-    return float(np.mean(np.sqrt(1 - overlap)))

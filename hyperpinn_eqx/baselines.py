@@ -5,8 +5,9 @@ import math
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
+from . import checks
 from .box import Box
 from .mainnet import MainNet, MainNetSpec
 from .model import AbstractModel
@@ -29,6 +30,10 @@ class ConcatPINN(AbstractModel):
             at the exact zero, no loss moves them, and `model(lam)` leaves them out.
         key: a JAX random key.
 
+    Raises:
+        ValueError: `augmented` is not a bool, or `key` no key.
+        TypeError: `main` or `parameters` is something else.
+
     >>> main = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
     >>> small = ConcatPINN(main, Box(nu=(1e-3, 1e-1, "log")), key=jr.key(0))
     >>> small.net.flatten().size + small.lam_weight.size
@@ -50,6 +55,10 @@ class ConcatPINN(AbstractModel):
         augmented: bool = False,
         key: PRNGKeyArray,
     ):
+        checks.instance("main", main, MainNetSpec)
+        checks.instance("parameters", parameters, Box)
+        checks.choice("augmented", augmented, (True, False))
+        checks.random_key("key", key)
         key, lam_key = jr.split(key)
         self.net, self.parameters = main.init(key=key), parameters
         out, size = main.shapes[0]
@@ -61,8 +70,9 @@ class ConcatPINN(AbstractModel):
         zeros = (jnp.zeros((p, main.sizes[-2])), jnp.zeros(p))
         self.lam_slope = zeros if augmented else None
 
-    def generate(self, scaled: Float[Array, " p"]) -> MainNet:
-        bias = self.net.biases[0] + self.lam_weight @ scaled
+    def generate(self, scaled: Float[ArrayLike, " p"]) -> MainNet:
+        scaled = checks.array("scaled", scaled, len(self.parameters))
+        bias = self.net.biases[0] + self.lam_weight @ scaled.astype(self.net.dtype)
         return eqx.tree_at(lambda net: net.biases[0], self.net, bias)
 
     def config(self) -> dict:

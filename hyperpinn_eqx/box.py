@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from . import checks
+
 
 class Box:
     """A product of named intervals, each linear or logarithmic.
@@ -38,19 +40,21 @@ class Box:
     def __init__(self, **ranges: tuple | list):
         if not ranges:
             raise ValueError("Box: got no ranges, expected name=(low, high)")
+        rows = []
         for name, value in ranges.items():
             bad = f"Box: {name} = {value!r}, expected "
-            if not isinstance(value, tuple | list) or len(value) not in (2, 3):
-                raise ValueError(bad + '(low, high) or (low, high, "log")')
-            low, high = float(value[0]), float(value[1])
-            if not (np.isfinite(low) and np.isfinite(high) and low <= high):
-                raise ValueError(bad + "finite numbers with low <= high")
-            if len(value) == 3 and (value[2] != "log" or low <= 0):
-                raise ValueError(bad + 'a positive range for "log"')
-        self.names = tuple(ranges)
-        self.low = tuple(float(r[0]) for r in ranges.values())
-        self.high = tuple(float(r[1]) for r in ranges.values())
-        self.log = tuple(len(r) == 3 for r in ranges.values())
+            try:
+                low, high, *log = value
+                low, high = checks.number(name, low), checks.number(name, high)
+                checks.choice(name, log, ([], ["log"]))
+            except (TypeError, ValueError):
+                raise ValueError(
+                    bad + '(low, high) or (low, high, "log"), finite numbers'
+                ) from None
+            if low > high or (log and low <= 0):
+                raise ValueError(bad + 'low <= high, and both positive for "log"')
+            rows.append((name, low, high, bool(log)))
+        self.names, self.low, self.high, self.log = zip(*rows, strict=True)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -73,8 +77,13 @@ class Box:
         rows = zip(self.names, self.low, self.high, self.log, strict=True)
         return {n: (lo, hi, "log") if g else (lo, hi) for n, lo, hi, g in rows}
 
-    def scale(self, values: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
-        """Maps physical values to [-1, 1], through the logarithm on log axes."""
+    def scale(self, values: Float[ArrayLike, "*n d"]) -> Float[Array, "*n d"]:
+        """Maps physical values to [-1, 1], through the logarithm on log axes.
+
+        Raises:
+            ValueError: the last axis of `values` is not one for the intervals.
+        """
+        values = checks.array("values", values, "...", len(self), empty=True)
         columns = []
         for i, (low, high, log) in enumerate(
             zip(self.low, self.high, self.log, strict=True)
@@ -86,8 +95,13 @@ class Box:
             columns.append((v - (low + high) / 2) / half if half else 0 * v)
         return jnp.stack(columns, axis=-1)
 
-    def unscale(self, values: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
-        """Maps [-1, 1] back to physical values: the inverse of `scale`."""
+    def unscale(self, values: Float[ArrayLike, "*n d"]) -> Float[Array, "*n d"]:
+        """Maps [-1, 1] back to physical values: the inverse of `scale`.
+
+        Raises:
+            ValueError: as `scale`.
+        """
+        values = checks.array("values", values, "...", len(self), empty=True)
         columns = []
         for i, (low, high, log) in enumerate(
             zip(self.low, self.high, self.log, strict=True)
@@ -117,9 +131,10 @@ class Box:
         """
         expected = f"expected {len(self)} value(s): {', '.join(self.names)}"
         try:
-            value = jnp.asarray(lam, dtype=jnp.result_type(float))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{argument} = {lam!r}, {expected}") from error
+            value = checks.array(argument, lam, "...", empty=True)
+        except ValueError:
+            raise ValueError(f"{argument} = {lam!r}, {expected}") from None
+        value = value.astype(jnp.result_type(float))
         if value.shape == () and len(self) == 1:
             value = value[None]
         if value.shape != (len(self),):
@@ -144,14 +159,17 @@ class Box:
                 )
         return value
 
-    def point(self, point: Array, *, argument: str = "point") -> None:
-        """Checks that one concrete point lies in the box.
+    def point(self, point: ArrayLike, *, argument: str = "point") -> None:
+        """Checks that one point lies in the box; one that JAX traces is not looked at.
 
         Raises:
-            ValueError: a coordinate is not finite or outside its range.
+            ValueError: wrong shape, or a coordinate not finite or outside its range.
         """
+        value = checks.array(argument, point, len(self))
+        if isinstance(value, jax.core.Tracer):
+            return
         for name, low, high, v in zip(
-            self.names, self.low, self.high, np.asarray(point), strict=True
+            self.names, self.low, self.high, np.asarray(value), strict=True
         ):
             slack = 1e-6 * max(abs(low), abs(high))
             if not low - slack <= v <= high + slack:

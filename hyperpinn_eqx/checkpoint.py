@@ -1,25 +1,23 @@
-"""Saving and loading models: one line of JSON, then the leaves. No pickle."""
+"""Saving and loading models: what they are as JSON, then their weights."""
 
 import io
 import json
 import os
-import pathlib
-import tempfile
-from typing import IO, Any
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from . import checks, files
 from .baselines import ConcatPINN
 from .box import Box
 from .hypernet import HyperPINN
 from .mainnet import MainNetSpec
 from .model import AbstractModel
 
-_FORMAT = "hyperpinn_eqx"
-_VERSION = 1
+_FORMAT = "hyperpinn_eqx model"
 
 
 def save(
@@ -27,47 +25,30 @@ def save(
 ) -> None:
     """Writes a model to one file, all of it or nothing.
 
-    The file holds a JSON line (format, architecture, card) and the weights in their own
-    precision. It is written under another name, synced, and renamed.
+    The file holds a line of JSON (format, versions, checksum, architecture, card) and
+    the weights in their own precision. It is written under another name, synced, and
+    renamed: whenever a process is killed, the old file or the new one is there, whole.
 
     Args:
         path: where to; an existing file is replaced.
         model: a HyperPINN or a baseline.
         card: what to remember about the training, JSON-able.
+
+    Raises:
+        TypeError: `path` is no path, `model` no HyperPINN or ConcatPINN, or `card` no
+            dictionary that JSON can hold.
+        OSError: the file cannot be written; an old one is unharmed.
     """
-    header = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "model": model.config(),
-        "card": card or {},
-    }
-    buffer = io.BytesIO()
-    buffer.write(json.dumps(header).encode() + b"\n")
-    eqx.tree_serialise_leaves(buffer, model)
-    write_bytes(path, buffer.getvalue())
-
-
-def write_json(path: str | os.PathLike, data: dict) -> None:
-    """Writes a card beside its weights, all of it or nothing."""
-    write_bytes(path, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-    """Writes a file, all of it or nothing, and syncs it."""
-    path = pathlib.Path(path)
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-    # A temporary file is private by default; the result should not be.
-    path.chmod(0o644)
+    checks.instance("path", path, (str, os.PathLike))
+    checks.instance("model", model, (HyperPINN, ConcatPINN))
+    checks.instance("card", card, (dict, type(None)))
+    try:
+        json.dumps(card)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"card = {card!r}, expected JSON-able data: {error}") from error
+    eqx.tree_serialise_leaves(file := io.BytesIO(), model)
+    head = {"model": model.config(), "card": card or {}}
+    files.write(path, _FORMAT, head, file.getvalue())
 
 
 def load(
@@ -75,35 +56,42 @@ def load(
 ) -> AbstractModel:
     """Reads a model that `save` wrote, in JAX's default precision.
 
+    No code from the file is run: it holds JSON and plain arrays only.
+
     Args:
         path: the file.
         like: a model whose architecture the file must have.
 
     Raises:
-        ValueError: not such a file, cut off, of a newer format, or of another
+        ValueError: not such a file, damaged, of another format version, or of another
             architecture than `like`; the message says what differs.
         FileNotFoundError: no such file.
+        TypeError: `path` is no path, or `like` no model.
     """
-    with open(path, "rb") as file:
-        header = _header(path, file)
-        try:
-            # As a closure: JAX sorts the keys of a dictionary that is an argument,
-            # and with them the order of coordinates.
-            skeleton = eqx.filter_eval_shape(lambda: _build(header["model"]))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: no model has this header: {error}") from error
-        if like is not None:
-            _compare(path, like.config(), header["model"])
-        try:
-            model = eqx.tree_deserialise_leaves(file, skeleton, _read_leaf)
-            rest = file.read(1)
-        except (ValueError, EOFError, RuntimeError, OSError) as error:
-            raise ValueError(
-                f"{path}: the weights end early or are damaged, expected "
-                f"{len(jax.tree.leaves(skeleton))} arrays"
-            ) from error
-        if rest:
-            raise ValueError(f"{path}: bytes follow the last weight; not a whole file")
+    checks.instance("path", path, (str, os.PathLike))
+    checks.instance("like", like, (AbstractModel, type(None)))
+    head, content = files.read(path, _FORMAT)
+    try:
+        # As a closure: JAX sorts the keys of a dictionary that is an argument, and
+        # with them the order of coordinates.
+        skeleton = eqx.filter_eval_shape(lambda: _build(head["model"]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: no model has this header: {error}") from error
+    if like is not None:
+        _compare(path, like.config(), head["model"])
+    file = io.BytesIO(content)
+    try:
+        model = eqx.tree_deserialise_leaves(file, skeleton, _read_leaf)
+    except (EOFError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: its weights are not those of its header, expected "
+            f"{len(jax.tree.leaves(skeleton))} arrays: {error}"
+        ) from error
+    if file.read(1):
+        raise ValueError(
+            f"{path}: bytes follow the last weight, expected "
+            f"{len(jax.tree.leaves(skeleton))} arrays"
+        )
     return model
 
 
@@ -111,29 +99,9 @@ def read_card(path: str | os.PathLike) -> dict[str, Any]:
     """The card that was saved with a model.
 
     Raises:
-        ValueError: not a file that `save` wrote.
+        ValueError: not a file that `save` wrote, or damaged.
     """
-    with open(path, "rb") as file:
-        return _header(path, file)["card"]
-
-
-def _header(path: str | os.PathLike, file: IO[bytes]) -> dict[str, Any]:
-    line = file.readline(1 << 20)
-    try:
-        header = json.loads(line)
-        known = header["format"] == _FORMAT and isinstance(header["version"], int)
-    except (ValueError, KeyError, TypeError):
-        known = False
-    if not known or not line.endswith(b"\n"):
-        raise ValueError(f"{path}: not a hyperpinn_eqx checkpoint")
-    if header["version"] > _VERSION:
-        raise ValueError(
-            f"{path}: format version {header['version']}, expected at most {_VERSION}; "
-            "it was written by a newer hyperpinn_eqx"
-        )
-    if not {"model", "card"} <= header.keys():
-        raise ValueError(f"{path}: not a hyperpinn_eqx checkpoint")
-    return header
+    return files.read(path, _FORMAT)[0]["card"]
 
 
 def _build(config: dict[str, Any]) -> AbstractModel:
@@ -160,7 +128,7 @@ def _compare(path: str | os.PathLike, wanted: dict, found: dict) -> None:
             )
 
 
-def _read_leaf(file: IO[bytes], leaf: Any) -> Any:
+def _read_leaf(file: io.BytesIO, leaf: Any) -> Any:
     value = np.load(file, allow_pickle=False)
     if value.shape != leaf.shape or value.dtype not in (np.float32, np.float64):
         raise ValueError(f"{value.dtype} array of shape {value.shape}")

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float64, PRNGKeyArray
 
 
 def count(name: str, value: Any, least: int = 1) -> int:
@@ -44,9 +44,10 @@ def number(
     """
     bound = f" {'above' if exclusive else 'of at least'} {low:g}" * (low > -np.inf)
     error = ValueError(f"{name} = {value!r}, expected a finite number{bound}")
-    if isinstance(value, bool | str | bytes):
-        raise error
     try:
+        # NumPy before 2.4 takes an array of one element for a number, and warns.
+        if isinstance(value, bool | str | bytes) or np.ndim(value):
+            raise error
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         raise error from None
@@ -88,7 +89,37 @@ def array(
     Traceback (most recent call last):
     ValueError: points has shape (2,), expected (n, 2)
     """
-    shape = f"({', '.join(map(str, axes))}{',' * (len(axes) == 1)})"
+    kind = _kind(name, value, axes)
+    stays = isinstance(value, Array) and jnp.issubdtype(kind, jnp.floating)
+    found = value if stays else jnp.asarray(value, dtype=jnp.result_type(float))
+    _fits(name, found, axes, finite, empty)
+    return found
+
+
+def numpy_array(
+    name: str, value: Any, *axes: str | int, finite: bool = False, empty: bool = False
+) -> Float64[np.ndarray, "..."]:
+    """The same for what NumPy computes: in float64, whatever JAX's precision is.
+
+    Raises:
+        ValueError: no such numbers, not of this shape, or traced by JAX.
+    """
+    _kind(name, value, axes)
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(
+            f"{name} = {value!r}, expected numbers: NumPy computes with them, which "
+            "neither jax.jit nor jax.vmap can trace"
+        )
+    found = np.asarray(value, np.float64)
+    _fits(name, found, axes, finite, empty)
+    return found
+
+
+def _shape(axes: tuple[str | int, ...]) -> str:
+    return f"({', '.join(map(str, axes))}{',' * (len(axes) == 1)})"
+
+
+def _kind(name: str, value: Any, axes: tuple[str | int, ...]) -> np.dtype:
     try:
         # Not asarray(value) by JAX: it would take a list of strings for an error of
         # its own, and NumPy tells what kind of numbers there are.
@@ -98,10 +129,19 @@ def array(
         real = False
     if not real:
         raise ValueError(
-            f"{name} = {value!r}, expected an array of real numbers, shape {shape}"
+            f"{name} = {value!r}, expected an array of real numbers, shape "
+            f"{_shape(axes)}"
         )
-    stays = isinstance(value, Array) and jnp.issubdtype(kind, jnp.floating)
-    found = value if stays else jnp.asarray(value, dtype=jnp.result_type(float))
+    return kind
+
+
+def _fits(
+    name: str,
+    found: Array | np.ndarray,
+    axes: tuple[str | int, ...],
+    finite: bool,
+    empty: bool,
+) -> None:
     wanted, sizes = axes, found.shape
     if axes[:1] == ("...",):
         wanted, sizes = axes[1:], found.shape[max(0, found.ndim - len(axes) + 1) :]
@@ -111,7 +151,7 @@ def array(
     )
     if not fits or (not empty and 0 in found.shape):
         raise ValueError(
-            f"{name} has shape {found.shape}, expected {shape}"
+            f"{name} has shape {found.shape}, expected {_shape(axes)}"
             + ", nothing empty" * (0 in found.shape and not empty)
         )
     if finite and not isinstance(found, jax.core.Tracer):
@@ -121,7 +161,6 @@ def array(
             raise ValueError(
                 f"{name} holds {found[at]} at {at}, expected finite numbers only"
             )
-    return found
 
 
 def random_key(name: str, value: Any) -> PRNGKeyArray:

@@ -5,24 +5,35 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
+from . import checks
 from .box import Box
-from .gauss_newton import gauss_newton
+from .gauss_newton import gauss_newton, in_float64
+from .guards import check_type, trainable
 from .hypernet import HyperPINN
 from .journal import Journal
 from .losses import Loss
 from .mainnet import MainNet
 from .model import AbstractModel
 from .rows import Item, PINNRows
-from .training import FitResult, History, fit
+from .training import FitResult, History, TrainingStopped, fit
 
 
 class SingleNet(AbstractModel):
-    """One main network for whatever λ: the family that continuation moves along λ."""
+    """One main network for whatever λ: the family that continuation moves along λ.
+
+    Raises:
+        TypeError: `net` is no `MainNet`, or `parameters` no `Box`.
+    """
 
     net: MainNet
     parameters: Box = eqx.field(static=True)
+
+    def __init__(self, net: MainNet, parameters: Box):
+        checks.instance("net", net, MainNet)
+        checks.instance("parameters", parameters, Box)
+        self.net, self.parameters = net, parameters
 
     def generate(self, scaled: Float[Array, " p"]) -> MainNet:
         return self.net
@@ -34,7 +45,7 @@ class SingleNet(AbstractModel):
 def follow(
     net: MainNet,
     rows: PINNRows,
-    lams: Float[Array, "L p"],
+    lams: Float[ArrayLike, "L p"],
     *,
     key: PRNGKeyArray,
     steps: int = 30,
@@ -64,10 +75,25 @@ def follow(
     Returns:
         A `FitResult` whose model is the path θ*, shape (L, P), and whose history holds
         the loss at each λ.
+
+    Raises:
+        TrainingStopped: as by `gauss_newton`; the message names the λ, and the result
+            holds the path up to the λ before.
+        Stopped: a stop was requested of the journal, and everything is saved.
+        ValueError: λ of another shape, or not finite or positive where they must be; a
+            number below 1; weights that are not float64 or not finite; or the journal's
+            arrays do not fit.
+        TypeError: an argument of another kind.
     """
+    checks.instance("net", net, MainNet)
+    checks.instance("rows", rows, PINNRows)
     box = rows.problem.parameters
+    lams = _positions(box, lams)
+    checks.random_key("key", key)
+    steps, first = checks.count("steps", steps), checks.count("first", first)
+    redraw, net = checks.count("redraw", redraw), in_float64("net", net)
     path = jnp.zeros((len(lams), net.spec.size))
-    history = History(len(lams), what, progress, path, journal)
+    history = History(len(lams), what, progress, key, path, journal)
     path = history.state
     if history.done:
         net = net.spec.unflatten(path[history.done - 1])
@@ -80,18 +106,21 @@ def follow(
         ) -> tuple[Array, Item]:
             return here, rows.draw(model, here, key)
 
-        result = gauss_newton(
-            model,
-            rows,
-            draw,
-            steps=steps if i else first,
-            redraw=redraw,
-            damping=1e-4 if i else 1e-1,
-            floor=1e-10,
-            rank=net.spec.size,
-            key=jr.fold_in(key, i),
-            progress=False,
-        )
+        try:
+            result = gauss_newton(
+                model,
+                rows,
+                draw,
+                steps=steps if i else first,
+                redraw=redraw,
+                damping=1e-4 if i else 1e-1,
+                floor=1e-10,
+                rank=net.spec.size,
+                key=jr.fold_in(key, i),
+                progress=False,
+            )
+        except TrainingStopped as error:
+            history.stop(f"{error.reason} for λ = {lam.tolist()}", path[:i])
         model = result.model
         path = path.at[i].set(model(lam).flatten())
         history.add(model, 1, {"total": float(result.history["total"][-1])})
@@ -101,8 +130,8 @@ def follow(
 
 def distill(
     model: HyperPINN,
-    lams: Float[Array, "L p"],
-    path: Float[Array, "L P"],
+    lams: Float[ArrayLike, "L p"],
+    path: Float[ArrayLike, "L P"],
     *,
     key: PRNGKeyArray,
     steps: int = 20_000,
@@ -126,7 +155,19 @@ def distill(
 
     Returns:
         A `FitResult` with the model, and the history of the loss of z.
+
+    Raises:
+        TrainingStopped: the loss or the weights became NaN or infinite.
+        ValueError: arrays of other shapes, not finite, or in another precision than
+            the model's weights; or a number out of its range.
+        TypeError: an argument of another kind.
     """
+    checks.instance("model", model, HyperPINN)
+    model = trainable("model", model)
+    lams = _positions(model.parameters, lams)
+    path = checks.array("path", path, len(lams), model.main.size, finite=True)
+    check_type("path", path.dtype, model)
+    steps, rate = checks.count("steps", steps), checks.number("rate", rate, 0.0)
     theta0 = jnp.mean(path, axis=0)
     u, s, vt = jnp.linalg.svd(path - theta0[None], full_matrices=False)
     modes = min(model.head.shape[1], len(s))
@@ -139,22 +180,36 @@ def distill(
         .set(vt[:modes].T * (s[:modes] * size)[None])
     )
     model = eqx.tree_at(lambda m: (m.head, m.theta0), model, (head, theta0))
-    scaled = jax.vmap(model.parameters.scale)(lams)
+    scaled = model.parameters.scale(lams.astype(path.dtype))
 
     def loss(trunk: tuple, key: PRNGKeyArray) -> Loss:
         family = eqx.tree_at(lambda m: m.trunk, model, trunk)
         found = jax.vmap(family.features)(scaled)[:, :modes]
         return Loss({"features": jnp.mean((found - z) ** 2)})
 
-    result = fit(
-        model.trunk,
-        loss,
-        optax.adam(optax.cosine_decay_schedule(rate, steps)),
-        steps=steps,
-        key=key,
-        chunk=1000,
-        progress=progress,
-        what="distillation",
-    )
-    trained = eqx.tree_at(lambda m: m.trunk, model, result.model)
-    return FitResult(trained, result.history, result.seconds)
+    def whole(result: FitResult) -> FitResult:
+        trained = eqx.tree_at(lambda m: m.trunk, model, result.model)
+        return FitResult(trained, result.history, result.seconds)
+
+    try:
+        result = fit(
+            model.trunk,
+            loss,
+            optax.adam(optax.cosine_decay_schedule(rate, steps)),
+            steps=steps,
+            key=key,
+            chunk=1000,
+            progress=progress,
+            what="distillation",
+        )
+    except TrainingStopped as error:
+        raise TrainingStopped(error.reason, whole(error.result)) from error
+    return whole(result)
+
+
+def _positions(box: Box, lams: Float[ArrayLike, "L p"]) -> Float[Array, "L p"]:
+    """The λ of a path, each of them a possible one."""
+    lams = checks.array("lams", lams, "L", len(box), finite=True)
+    for lam in lams:
+        box.parameter(lam, argument="lams")
+    return lams

@@ -4,10 +4,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
+from . import checks
+from .integration import Family, check_family, field_of
 from .model import cast
-from .trajectories import Family, Trajectories
+from .trajectories import Trajectories
 
 
 def field_error(
@@ -24,19 +26,26 @@ def field_error(
     Returns:
         `√(Σ |f̂ - f|² / Σ |f|²)` over all states of all λ, and for each λ alone, shape
         (M,). Where a system rests at a fixed point f is zero, and its own relative
-        error means little; in the pooled one such states weigh next to nothing.
+        error means little, or is infinite or NaN; in the pooled one such states weigh
+        next to nothing. A learned field that is not finite has the error NaN.
 
     Raises:
-        ValueError: `every` below 1.
+        ValueError: `every` below 1, a state used that is not finite, or a family that
+            makes no field on these states.
+        TypeError: no function, or no `Trajectories`.
     """
-    if every < 1:
-        raise ValueError(f"every = {every}, expected at least 1")
+    checks.instance("trajectories", trajectories, Trajectories)
+    every = checks.count("every", every)
     with jax.enable_x64(True):
         trajectories = cast(trajectories, jnp.float64)
-        states = trajectories.states[:, :, ::every]
-        sums = _squares(cast(family, jnp.float64), exact, trajectories.lam, states)
-    wrong, size = np.asarray(sums[0]), np.asarray(sums[1])
-    return float(np.sqrt(wrong.sum() / size.sum())), np.sqrt(wrong / size)
+        lam, states = trajectories.lam, trajectories.states[:, :, ::every]
+        checks.array("trajectories.states", states, "M", "I", "T", "d", finite=True)
+        family, exact = cast(family, jnp.float64), cast(exact, jnp.float64)
+        for name, one in (("family", family), ("exact", exact)):
+            check_family(name, one, lam[0], "trajectories", states[0, 0, 0])
+        wrong, size = map(np.asarray, _squares(family, exact, lam, states))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.sqrt(wrong.sum() / size.sum())), np.sqrt(wrong / size)
 
 
 @eqx.filter_jit
@@ -46,8 +55,9 @@ def _squares(
     def one(pair: tuple[Array, Array]) -> tuple[Array, Array]:
         lam, states = pair
         points = states.reshape(-1, states.shape[-1])
-        f = jax.vmap(exact(lam))(points)
-        return jnp.sum((jax.vmap(family(lam))(points) - f) ** 2), jnp.sum(f**2)
+        f = jax.vmap(field_of(exact, lam))(points)
+        found = jax.vmap(field_of(family, lam))(points)
+        return jnp.sum((found - f) ** 2), jnp.sum(f**2)
 
     return jax.lax.map(one, (lam, states))
 
@@ -60,17 +70,19 @@ def trajectory_errors(
     A trajectory whose solver gave up has the error NaN, so that no mean can hide it.
 
     Raises:
-        ValueError: the two do not have the same shape and time step.
+        ValueError: the two do not have the same shape, time step and λ, or a true one
+            is unfinished.
+        TypeError: no `Trajectories`.
     """
-    _same(found, true)
-    error = np.mean((np.asarray(found.states) - np.asarray(true.states)) ** 2, (2, 3))
-    return np.where(np.asarray(found.finished), error, np.nan)
+    gap = _gap(found, true)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.where(found.finished, np.mean(gap**2, (2, 3)), np.nan)
 
 
 def valid_prediction_time(
     found: Trajectories,
     true: Trajectories,
-    scale: Float[np.ndarray, " M"],
+    scale: Float[ArrayLike, " M"],
     *,
     threshold: float = 0.4,
 ) -> Float[np.ndarray, "M I"]:
@@ -88,30 +100,33 @@ def valid_prediction_time(
         Lyapunov exponent for the usual unit, Lyapunov times.
 
     Raises:
-        ValueError: the two do not have the same shape and time step, there is not one
-            scale for each λ, or a scale or the threshold is not positive.
+        ValueError: the two do not have the same shape, time step and λ, a true one is
+            unfinished, there is not one scale for each λ, or a scale or the threshold
+            is not positive.
+        TypeError: no `Trajectories`.
     """
-    _same(found, true)
-    scale = np.asarray(scale)
-    if scale.shape != true.lam.shape[:1]:
-        raise ValueError(
-            f"scale has shape {scale.shape}, expected {true.lam.shape[:1]}: one for "
-            "each λ"
-        )
-    if not (np.all(scale > 0) and threshold > 0):
-        raise ValueError(
-            f"scale = {scale} and threshold = {threshold}, expected positive numbers"
-        )
-    gap = np.linalg.norm(np.asarray(found.states) - np.asarray(true.states), axis=-1)
-    # The right way round: NaN is wrong.
-    wrong = ~(gap <= threshold * scale[:, None, None])
+    gap = _gap(found, true)
+    scale = checks.numpy_array("scale", scale, len(gap), finite=True)
+    if np.any(scale <= 0):
+        raise ValueError(f"scale = {scale}, expected positive numbers")
+    reach = checks.positive("threshold", threshold) * scale[:, None, None]
+    with np.errstate(over="ignore"):
+        # The right way round: NaN is wrong.
+        wrong = ~(np.linalg.norm(gap, axis=-1) <= reach)
     first = np.where(wrong.any(-1), wrong.argmax(-1), wrong.shape[-1] - 1)
     return first * true.dt
 
 
-def _same(found: Trajectories, true: Trajectories) -> None:
+def _gap(found: Trajectories, true: Trajectories) -> Float[np.ndarray, "M I T d"]:
+    checks.instance("found", found, Trajectories)
+    checks.instance("true", true, Trajectories)
     if found.states.shape != true.states.shape or found.dt != true.dt:
         raise ValueError(
             f"found has shape {found.states.shape} and dt = {found.dt}, expected "
-            f"{true.states.shape} and {true.dt}"
+            f"{true.states.shape} and {true.dt} as true has"
         )
+    if not np.allclose(found.lam, true.lam, rtol=1e-6):
+        raise ValueError(f"found.lam = {found.lam}, expected that of true: {true.lam}")
+    true.check_finished("true")
+    with np.errstate(invalid="ignore"):
+        return np.asarray(found.states) - np.asarray(true.states)

@@ -1,17 +1,26 @@
 """Damped Gauss-Newton: the loop around the step that `kernel.py` solves for."""
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from . import checks, devices
+from .guards import Model, check_type, trainable
 from .journal import Journal
 from .kernel import Row, linearise, solve
-from .model import AbstractModel, dtype_of
+from .model import AbstractModel, count_parameters, dtype_of
 from .training import FitResult, History, Watch
+
+# The largest damping, in units of |J|²: a step then promises to lower the loss by 2e-8
+# of itself at most. More would be of no use, and where no step helps, as at a minimum,
+# the damping would grow to infinity.
+_MOST = 1e8
 
 
 def gauss_newton(
@@ -30,6 +39,7 @@ def gauss_newton(
     what: str = "gauss-newton",
     journal: Journal | None = None,
     watch: Watch | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> FitResult:
     """Trains a model by damped Gauss-Newton (Levenberg 1944, Marquardt 1963).
 
@@ -40,7 +50,7 @@ def gauss_newton(
 
     Args:
         model: a HyperPINN or a baseline, with float64 weights.
-        row: one residual, already multiplied by its weight.
+        row: one residual, already multiplied by its weight, in float64.
         draw: from a model and a key to M values of λ, shape (M, p), and a PyTree of
             items whose arrays start with shape (M, K): K rows for each λ. It is called
             as it is: compile it yourself.
@@ -57,47 +67,72 @@ def gauss_newton(
         journal: goes on from what it holds of this stage, and keeps it after every
             step; the result is the same to the bit as without a stop.
         watch: see `Watch`.
+        mesh: splits the λ of a batch (axis "lam") and the rows of each (axis "points")
+            over devices, see `fit`. The dense system is solved on every one of them.
 
     Returns:
         A `FitResult` with the history of "total" and "damping".
 
     Raises:
-        ValueError: the weights are not float64, or the journal's arrays do not fit.
-        TrainingStopped: the loss of a batch is not finite.
+        TrainingStopped: a λ that was drawn, the loss of a batch or its Jacobian is not
+            finite. The journal sees none of it.
         Stopped: a stop was requested of the journal, and everything is saved.
+        ValueError: a number out of its range; weights that are not finite or not
+            float64, or a row that is not; a batch of other shapes; `frozen` that picks
+            nothing or everything; or the journal's arrays do not fit.
+        TypeError: an argument of another kind.
     """
-    if dtype_of(model) != jnp.float64:
-        raise ValueError(
-            f"model has {dtype_of(model)} weights, expected float64: Gauss-Newton "
-            "squares condition numbers; set jax_enable_x64 before making the model"
-        )
-    trained = jax.tree.map(eqx.is_inexact_array, model)
-    if frozen is not None:
-        trained = eqx.tree_at(frozen, trained, replace_fn=lambda _: False)
+    mesh = devices.checked(mesh)
+    checks.instance("model", model, AbstractModel)
+    checks.function("row", row)
+    checks.function("draw", draw)
+    checks.random_key("key", key)
+    steps, redraw = checks.count("steps", steps), checks.count("redraw", redraw)
+    rank, damping = checks.count("rank", rank), checks.positive("damping", damping)
+    floor = checks.number("floor", floor, 0.0)
+    model = in_float64("model", model)
+    trained = _trained(model, frozen)
+    draw = _checked(draw)
     # Only a journal has to know the shapes of a batch beforehand.
-    batch = eqx.filter_eval_shape(draw, model, key) if journal else (None, None)
+    batch = (None, None) if journal is None else eqx.filter_eval_shape(draw, model, key)
     state = (model, 0.0, damping, *batch)
-    history = History(steps, what, progress, state, journal, watch)
-    model, loss, damping, lams, items = history.state
+    history = History(steps, what, progress, key, state, journal, watch)
+    draw, total, system_of, solved = (
+        devices.on(mesh, f) for f in (draw, _total, linearise, solve)
+    )
+    model, loss, damping, lams, items = devices.everywhere(mesh, history.state)
+
+    def stop(reason: str) -> NoReturn:
+        history.stop(reason, devices.here(mesh, model))
+
     for i in range(history.done, steps):
         step_key = jr.fold_in(key, i)
         if i % redraw == 0:
-            lams, items = draw(model, step_key)
-            loss = float(_total(row, model, lams, items))
-        system = linearise(row, rank, trained, model, lams, items, step_key)
+            lams, items = devices.everywhere(mesh, draw(model, step_key))
+            loss = float(total(row, model, lams, items))
+            if not jnp.all(jnp.isfinite(lams)):
+                stop(f"a λ of draw is not finite at step {i + 1}")
+            if not np.isfinite(loss):
+                stop(f"the loss of the batch became {loss} at step {i + 1}")
+        system = system_of(row, rank, trained, model, lams, items, step_key)
+        size = float(system.size)
+        if not np.isfinite(size):
+            stop(f"the Jacobian of the residuals became {size} at step {i + 1}")
         for rise in (2, 4, 8, 16, 32, 64):
             # As an array: a Python float would be compiled in.
-            trial, promised = solve(trained, model, lams, system, jnp.asarray(damping))
-            after = float(_total(row, trial, lams, items))
-            if after < loss:
+            trial, promised = solved(trained, model, lams, system, jnp.asarray(damping))
+            trial = devices.everywhere(mesh, trial)
+            after = float(total(row, trial, lams, items))
+            # A system that cannot be factorised gives NaN: no step, more damping.
+            if after < loss and promised > 0:
                 gain = (loss - after) / float(promised)
                 damping *= min(max(1 / 3, 1 - (2 * gain - 1) ** 3), 2)
                 model, loss, damping = trial, after, max(damping, floor)
                 break
-            damping *= rise
-        history.add(model, 1, {"total": loss, "damping": damping})
+            damping = min(damping * rise, max(damping, _MOST * size))
+        history.add(devices.here(mesh, model), 1, {"total": loss, "damping": damping})
         history.keep((model, loss, damping, lams, items))
-    return history.result(model)
+    return history.result(devices.here(mesh, model))
 
 
 @eqx.filter_jit
@@ -107,6 +142,69 @@ def _total(
     def one(pair: tuple) -> Array:
         lam, items = pair
         net = model(lam)
-        return jnp.sum(jax.vmap(lambda item: row(net, lam, item))(items) ** 2)
+        items = devices.shard(items, "points")
 
-    return jnp.mean(jax.lax.map(one, (lams, items)))
+        def checked(item: PyTree) -> Array:
+            r = checks.array("row(net, lam, item)", row(net, lam, item))
+            check_type("row(net, lam, item)", r.dtype, model)
+            return r
+
+        return jnp.sum(jax.vmap(checked)(items) ** 2)
+
+    return jnp.mean(devices.map_lam(one, (lams, items)))
+
+
+def in_float64(name: str, model: Model) -> Model:
+    """A model that can be trained, in float64.
+
+    Raises:
+        ValueError: its weights are of another type, or not finite.
+    """
+    model = trainable(name, model)
+    if dtype_of(model) != jnp.float64:
+        raise ValueError(
+            f"{name} has {dtype_of(model)} weights, expected float64: Gauss-Newton "
+            "squares condition numbers; set jax_enable_x64 before making the model"
+        )
+    return model
+
+
+def _trained(model: AbstractModel, frozen: Callable | None) -> PyTree:
+    """Which leaves of the model are unknowns."""
+    every = jax.tree.map(eqx.is_inexact_array, model)
+    if frozen is None:
+        return every
+    checks.function("frozen", frozen)
+    try:
+        trained = eqx.tree_at(frozen, every, replace_fn=lambda _: False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"frozen picks {frozen(model)!r}, expected a part of the model"
+        ) from error
+    left, whole = (count_parameters(eqx.filter(model, t)) for t in (trained, every))
+    if not 0 < left < whole:
+        raise ValueError(
+            f"frozen picks {whole - left} of {whole} weights, expected some, not all"
+        )
+    return trained
+
+
+def _checked(draw: Callable) -> Callable:
+    """The same draw, but for what it must not return."""
+
+    def checked(model: AbstractModel, key: PRNGKeyArray) -> tuple[Array, PyTree]:
+        batch = draw(model, key)
+        checks.instance("draw(model, key)", batch, (tuple, list))
+        if len(batch) != 2:
+            raise ValueError(f"draw returned {len(batch)} values, expected λ and items")
+        lams = checks.array("lam of draw", batch[0], "M", len(model.parameters))
+        starts = {np.shape(leaf)[:2] for leaf in jax.tree.leaves(batch[1])}
+        k = max((start[1] for start in starts if len(start) == 2), default=0)
+        if starts != {(len(lams), k)} or k == 0:
+            raise ValueError(
+                f"items of draw have shapes that start with {starts}, expected "
+                f"({len(lams)}, K) for all: K rows for each λ"
+            )
+        return lams, jax.tree.map(jnp.asarray, batch[1])
+
+    return checked

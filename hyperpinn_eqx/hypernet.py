@@ -1,16 +1,18 @@
 """The hypernetwork: λ in, the weights of a main network out (paper eq. 2)."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
+from . import checks
 from .box import Box
-from .mainnet import MainNet, MainNetSpec
+from .mainnet import MainNet, MainNetSpec, widths
 from .model import AbstractModel
 
 Init = Literal["split", "common", "hyperfan", "plain"]
@@ -46,7 +48,8 @@ class HyperPINN(AbstractModel):
         key: a JAX random key.
 
     Raises:
-        ValueError: an unknown `init`, or a width below 1.
+        ValueError: an unknown `init`, no widths or one below 1, or no key.
+        TypeError: `main` or `parameters` is something else.
 
     >>> main = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
     >>> nu = Box(nu=(1e-3, 1e-1, "log"))
@@ -68,17 +71,16 @@ class HyperPINN(AbstractModel):
         self,
         main: MainNetSpec,
         parameters: Box,
-        hidden: tuple[int, ...],
+        hidden: Sequence[int],
         *,
         init: Init = "split",
         key: PRNGKeyArray,
     ):
-        if init not in (*_SHARE, "plain"):
-            raise ValueError(
-                f"init = {init!r}, expected 'split', 'common', 'hyperfan' or 'plain'"
-            )
-        if not hidden or min(hidden) < 1:
-            raise ValueError(f"hidden = {hidden}, expected one or more widths >= 1")
+        checks.instance("main", main, MainNetSpec)
+        checks.instance("parameters", parameters, Box)
+        hidden = widths("hidden", hidden, 1)
+        checks.choice("init", init, (*_SHARE, "plain"))
+        checks.random_key("key", key)
         self.main, self.parameters = main, parameters
         trunk_key, bias_key, head_key, main_key = jr.split(key, 4)
 
@@ -117,14 +119,19 @@ class HyperPINN(AbstractModel):
         """All that turns λ into features, the hidden layers' weights and biases."""
         return self.weights, self.biases
 
-    def features(self, scaled: Float[Array, " p"]) -> Float[Array, " z"]:
-        """The trunk's features z(λ) for λ scaled to [-1, 1]."""
-        z = scaled
+    def features(self, scaled: Float[ArrayLike, " p"]) -> Float[Array, " z"]:
+        """The trunk's features z(λ) for λ scaled to [-1, 1].
+
+        Raises:
+            ValueError: λ has the wrong shape.
+        """
+        z = checks.array("scaled", scaled, len(self.parameters))
+        z = z.astype(self.weights[0].dtype)
         for w, b in zip(self.weights, self.biases, strict=True):
             z = jnp.tanh(w @ z + b)
         return z
 
-    def generate(self, scaled: Float[Array, " p"]) -> MainNet:
+    def generate(self, scaled: Float[ArrayLike, " p"]) -> MainNet:
         theta = self.head @ self.features(scaled) + self.theta0
         return self.main.unflatten(theta)
 

@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
+from . import checks
+from .devices import auto_axes
 from .mainnet import MainNet
 
 
@@ -17,12 +20,22 @@ class Jet(eqx.Module):
     `u.value` is u itself, `u.t` is ∂u/∂t, `u.xx` is ∂²u/∂x². Which derivatives there
     are is decided by whoever makes the jet: see `jets`.
 
+    Raises:
+        TypeError: something else than an array and a dictionary of arrays.
+        AttributeError: the jet does not have this derivative.
+
     >>> print(Jet(jnp.array(1.0), {"x": jnp.array(2.0)}).x)
     2.0
     """
 
     value: Array
     derivatives: dict[str, Array]
+
+    def __check_init__(self) -> None:
+        checks.instance("value", self.value, (Array, np.ndarray))
+        checks.instance("derivatives", self.derivatives, dict)
+        for word, derivative in self.derivatives.items():
+            checks.instance(f"derivatives[{word!r}]", derivative, (Array, np.ndarray))
 
     def __getattr__(self, name: str) -> Array:
         derivatives = self.__dict__.get("derivatives", {})
@@ -36,7 +49,7 @@ class Jet(eqx.Module):
 
 def jets(
     u: Callable[[Float[Array, " d"]], Array],
-    points: Float[Array, "n d"],
+    points: Float[ArrayLike, "n d"],
     derivatives: Sequence[str] = ("t", "x", "xx"),
     coordinates: Sequence[str] = ("t", "x"),
     *,
@@ -46,7 +59,8 @@ def jets(
 
     A `MainNet` takes the fast way: all derivatives up to second order travel through
     the layers together with the value, stacked as channels (forward-mode, Taylor
-    style). Any other function is differentiated by nested `jax.jvp`.
+    style), in the precision of its weights. Any other function is differentiated by
+    nested `jax.jvp` and gets the points as they are.
 
     Args:
         u: a function of one point of shape (d,).
@@ -60,21 +74,38 @@ def jets(
         A `Jet` whose arrays have shape (n,), or (n, k) if `u` has k outputs.
 
     Raises:
-        ValueError: `points` is not (n, d), or a word uses an unknown letter.
+        ValueError: `points` is not (n, d), a word uses an unknown letter, a coordinate
+            comes twice, or there is not one for each input of a `MainNet`.
+        TypeError: `u` is no function, or words are not strings in a tuple or list.
 
     >>> j = jets(lambda p: p[0] * p[1] ** 2, jnp.array([[3.0, 2.0]]))
     >>> print(j.value, j.t, j.x, j.xx)
     [12.] [4.] [12.] [6.]
     """
-    if points.ndim != 2 or points.shape[1] != len(coordinates):
+    checks.function("u", u)
+    points = checks.array("points", points, "n", "d", empty=True)
+    letters = isinstance(coordinates, str)
+    coordinates = _strings(
+        "coordinates", tuple(coordinates) if letters else coordinates
+    )
+    derivatives = _strings("derivatives", derivatives)
+    checks.choice("reverse", reverse, (True, False))
+    if len(set(coordinates)) < len(coordinates):
+        raise ValueError(f"coordinates = {coordinates}, expected different letters")
+    if points.shape[1] != len(coordinates):
         raise ValueError(
             f"points has shape {points.shape}, expected (n, {len(coordinates)}) for "
-            f"coordinates {tuple(coordinates)}"
+            f"coordinates {coordinates}"
+        )
+    if isinstance(u, MainNet) and u.spec.sizes[0] != len(coordinates):
+        raise ValueError(
+            f"coordinates = {coordinates}, expected {u.spec.sizes[0]} for a network of "
+            f"{', '.join(u.spec.inputs.names)}"
         )
     for word in derivatives:
         if not word or set(word) - set(coordinates):
             raise ValueError(
-                f"derivatives: {word!r}, expected letters of {tuple(coordinates)}"
+                f"derivatives: {word!r}, expected letters of {coordinates}"
             )
     words = [tuple(coordinates.index(c) for c in word) for word in derivatives]
     if (
@@ -85,10 +116,17 @@ def jets(
     ):
         narrow = reverse and max(u.spec.sizes) <= _NARROW
         layer = _written_out_layer if narrow else _layer
-        value, channels = _mlp_jets(u, points, words, layer)
+        value, channels = _mlp_jets(u, points.astype(u.dtype), words, layer)
     else:
         value, channels = jax.vmap(lambda p: _generic_jet(u, p, words))(points)
     return Jet(value, dict(zip(derivatives, channels, strict=True)))
+
+
+def _strings(name: str, values: Sequence[str]) -> tuple[str, ...]:
+    checks.instance(name, values, (tuple, list))
+    for value in values:
+        checks.instance(name, value, str)
+    return tuple(values)
 
 
 def _generic_jet(
@@ -120,8 +158,13 @@ def _mlp_jets(
     at |= {pair: 1 + len(first) + i for i, pair in enumerate(second)}
 
     box, odd = net.spec.inputs, net.spec.odd_axis
-    # Of an odd input the network sees the size, on half of the range.
-    rates = [(4 if i == odd else 2) / (box.high[i] - box.low[i]) for i in first]
+    # Of an odd input the network sees the size, on half of the range; of one that is
+    # fixed, nothing.
+    lengths = [box.high[i] - box.low[i] for i in first]
+    rates = [
+        (4 if i == odd else 2) / length if length else 0.0
+        for i, length in zip(first, lengths, strict=True)
+    ]
     a = net.weights[0] @ net.spec.scale(points).T + net.biases[0][:, None]
     # The first layer is linear in the point: its derivatives do not depend on it.
     slopes = [
@@ -152,7 +195,7 @@ def _mlp_jets(
         # Every derivative along the odd coordinate turns odd into even, or back.
         turns = [0, *(int(axis == odd) for axis in first)]
         turns += [pair.count(odd) for pair in second]
-        rows = rows * jnp.stack([sign ** (1 + n % 2) for n in turns])[None]
+        rows = rows * jnp.stack([sign ** (1 + n) for n in turns])[None]
     columns = rows[0] if net.spec.sizes[-1] == 1 else jnp.moveaxis(rows, 0, -1)
     return columns[0], [columns[at[tuple(sorted(word))]] for word in words]
 
@@ -160,6 +203,9 @@ def _mlp_jets(
 def _layer(
     w: Float[Array, "out in"], channels: list[Float[Array, "in n"]]
 ) -> list[Float[Array, "out n"]]:
+    if "points" in auto_axes():
+        # Joined, they would not be split as the points are.
+        return [w @ channel for channel in channels]
     # Channels one after the other along the points: one long product.
     return jnp.split(w @ jnp.concatenate(channels, axis=1), len(channels), axis=1)
 

@@ -1,7 +1,6 @@
 """Stopping a training between two steps, and going on as if nothing had happened."""
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -9,15 +8,18 @@ import pathlib
 import signal
 import threading
 import time
+import warnings
 from typing import Any
 
 import equinox as eqx
+import filelock
 import jax
 from jaxtyping import PyTree
 
-from .checkpoint import write_bytes
+from . import checks, files
+from .devices import in_any_process
 
-_FORMAT = {"format": "hyperpinn_eqx journal", "version": 1}
+_FORMAT = "hyperpinn_eqx training"
 _NO_STAGE: dict[str, Any] = {"stage": None, "step": 0, "rows": []}
 
 
@@ -28,20 +30,47 @@ class Stopped(RuntimeError):
 class Journal:
     """What a training has to remember to go on after a stop, in one file.
 
-    One JSON line, the model after the last finished stage, and the state of the
-    unfinished one. Random keys are not in it: training folds its step into its key.
+    A line of JSON (configuration, versions, step, history, checksum), the model after
+    the last finished stage, and the state of the unfinished one: its weights, the
+    optimiser's state, and its random key.
 
-    As a context manager it takes SIGINT and SIGTERM as the request to stop after this
-    step; a second SIGINT raises KeyboardInterrupt at once.
+    As a context manager it is the file's only writer, and it takes SIGINT and SIGTERM
+    as the request to stop after this step; a second SIGINT raises KeyboardInterrupt at
+    once.
+
+    Of several processes (`jax.distributed`) each makes a journal of the same file, in a
+    folder that all can read. The first one writes it, and all stop if one has to.
 
     Args:
         path: the file.
         config: what decides the training (name, seed, recipe), JSON-able.
-        resume: goes on from the file if there is one; else it will be overwritten.
+        resume: goes on from the file if there is one.
         every: the least number of seconds between two writes of `keep`.
 
     Raises:
-        ValueError: the file to resume is damaged, no journal, or of another `config`.
+        ValueError: there is a file but not `resume`; or the file to resume is damaged,
+            no journal, or of another `config`.
+        OSError: on entering, another process writes this file, or nothing can be
+            written in its folder.
+
+    Warns:
+        UserWarning: the file was written by other versions of the libraries, so that
+            the result may differ in its last digits.
+
+    >>> import tempfile, hyperpinn_eqx as hpx, jax.numpy as jnp, jax.random as jr, optax
+    >>> loss = lambda x, key: hpx.Loss({"square": (x - 3.0) ** 2})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with Journal(folder + "/x.journal", {"seed": 0}, resume=True) as journal:
+    ...         result = hpx.fit(
+    ...             jnp.zeros(()),
+    ...             loss,
+    ...             optax.adam(0.1),
+    ...             steps=500,
+    ...             key=jr.key(0),
+    ...             progress=False,
+    ...             journal=journal,
+    ...         )
+    ...     journal.close()
     """
 
     def __init__(
@@ -52,14 +81,22 @@ class Journal:
         resume: bool = False,
         every: float = 10.0,
     ):
-        self.path, self._every = pathlib.Path(path), every
+        checks.instance("path", path, (str, os.PathLike))
+        checks.instance("config", config, dict)
+        self.path, self._every = pathlib.Path(path), checks.number("every", every, 0.0)
+        self._lock = filelock.FileLock(f"{self.path}.lock", timeout=0)
         self._signal: str | None = None
         self._handlers: dict[int, Any] = {}
-        self._head = _plain({**_FORMAT, "config": config, "finished": {}, **_NO_STAGE})
+        try:
+            self._head = _plain({"config": config, "finished": {}, **_NO_STAGE})
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"config = {config!r}, expected JSON-able data: {error}"
+            ) from error
         self._model = self._state = b""
         self._written = time.perf_counter()
-        if resume and self.path.exists():
-            self._read()
+        self._resume = resume
+        self._read()
 
     def finished(self, stage: str) -> dict | None:
         """What `finish` recorded about a stage; None if it is not finished."""
@@ -86,7 +123,13 @@ class Journal:
 
         Raises:
             Stopped: as requested.
+            OSError: a stop was requested, but nothing can be written.
+
+        Warns:
+            UserWarning: nothing can be written, as on a full disk. The file is as it
+                was, the training goes on, and `keep` tries again in `every` seconds.
         """
+        self._agree()
         if self._signal or time.perf_counter() - self._written >= self._every:
             now = {"stage": stage, "step": step, "rows": rows}
             self._write(now, self._model, _pack(state), f"step {step} of {stage!r}")
@@ -96,7 +139,12 @@ class Journal:
 
         Raises:
             Stopped: as requested.
+            OSError: as by `keep`.
+
+        Warns:
+            UserWarning: as by `keep`.
         """
+        self._agree()
         now = {"finished": self._head["finished"] | {stage: told}, **_NO_STAGE}
         self._write(now, _pack(model), b"", f"the finished stage {stage!r}")
 
@@ -113,6 +161,23 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> "Journal":
+        try:
+            # It also tells at once, not after hours, that a folder is read-only.
+            if jax.process_index() == 0:
+                self._lock.acquire()
+        except filelock.Timeout:
+            raise OSError(
+                f"{self.path}: another process is writing it, expected one training "
+                "for each file; choose another folder"
+            ) from None
+        try:
+            # Since the first look another process may have gone on, and stopped.
+            self._read()
+            if self._lock.is_locked:
+                files.remove_leftovers(self.path)
+        except BaseException:
+            self._unlock()
+            raise
         # Python lets only the main thread handle signals.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -122,6 +187,14 @@ class Journal:
     def __exit__(self, *error: object) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if not self._lock.is_locked:
+            return
+        # While it is held: later it could be another process's.
+        pathlib.Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()
 
     def _request(self, number: int, frame: object) -> None:
         self._signal = signal.Signals(number).name
@@ -132,31 +205,52 @@ class Journal:
         with contextlib.suppress(OSError):
             os.write(2, text.encode())
 
+    def _agree(self) -> None:
+        # One that stops alone would leave the others waiting for its share.
+        if in_any_process(self._signal is not None) and self._signal is None:
+            self._signal = "a signal to another process"
+
     def _write(self, now: dict, model: bytes, state: bytes, saved: str) -> None:
         head = _plain(self._head | now | {"split": len(model)})
-        write_bytes(self.path, _file(head, model + state))
+        # Also what cannot be written is remembered: the next write has it.
         self._head, self._model, self._state = head, model, state
         self._written = time.perf_counter()
+        try:
+            if jax.process_index() == 0:
+                files.write(self.path, _FORMAT, head, model + state)
+        except OSError as error:
+            if self._signal:
+                raise
+            warnings.warn(
+                f"{self.path}: {saved} could not be saved ({error}); the training goes "
+                "on, and the next save tries again",
+                stacklevel=4,
+            )
         if self._signal:
             raise Stopped(f"{self._signal}: {saved} is saved in {self.path}")
 
     def _read(self) -> None:
-        found = self.path.read_bytes()
-        line, _, content = found.partition(b"\n")
-        try:
-            head = json.loads(line)
-            del head["sha256"]
-            good = _FORMAT.items() <= head.items() and found == _file(head, content)
-        except (KeyError, TypeError, ValueError):
-            good = False
-        if not good:
-            raise ValueError(f"{self.path}: damaged, or not the journal of a training")
-        old, new = _flat(head["config"]), _flat(self._head["config"])
-        names = [n for n in sorted(old | new) if old.get(n) != new.get(n)]
-        if names:
-            differ = (f"{n} = {old.get(n)!r}, expected {new.get(n)!r}" for n in names)
-            raise ValueError(f"{self.path}: another training: {'; '.join(differ)}")
-        self._head, split = head, head["split"]
+        if not self.path.exists():
+            return
+        if not self._resume:
+            raise ValueError(
+                f"resume = {self._resume}, but {self.path} holds an unfinished "
+                "training, expected True to go on with it; or remove that file to "
+                "begin anew"
+            )
+        head, content = files.read(self.path, _FORMAT)
+        differ = _differences(head["config"], self._head["config"])
+        if differ:
+            raise ValueError(f"{self.path}: another training: {differ}")
+        if differ := _differences(head["libraries"], files.libraries()):
+            warnings.warn(
+                f"{self.path} was written by other versions ({differ}): the result may "
+                "differ in its last digits",
+                stacklevel=3,
+            )
+        own = ("format", "version", "libraries", "sha256")
+        self._head = {name: value for name, value in head.items() if name not in own}
+        split = head["split"]
         self._model, self._state = content[:split], content[split:]
 
     def _unpack(self, content: bytes, like: PyTree, what: str) -> PyTree:
@@ -177,15 +271,15 @@ def _pack(tree: PyTree) -> bytes:
     return file.getvalue()
 
 
-def _file(head: dict, content: bytes) -> bytes:
-    # The sum counts the line as well: a flipped bit there can be another step.
-    total = hashlib.sha256(json.dumps(head).encode() + content).hexdigest()
-    return json.dumps(head | {"sha256": total}).encode() + b"\n" + content
-
-
 def _plain(data: dict) -> dict:
     """As it comes back from a file: a copy, with lists for tuples."""
     return json.loads(json.dumps(data))
+
+
+def _differences(found: dict, expected: dict) -> str:
+    old, new = _flat(found), _flat(expected)
+    names = [n for n in sorted(old | new) if old.get(n) != new.get(n)]
+    return "; ".join(f"{n} = {old.get(n)!r}, expected {new.get(n)!r}" for n in names)
 
 
 def _flat(tree: dict) -> dict[str, Any]:

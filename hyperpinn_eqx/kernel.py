@@ -25,6 +25,7 @@ import jax.random as jr
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from .devices import map_lam, shard, sum_lam
 from .hypernet import HyperPINN
 from .mainnet import MainNet
 from .model import AbstractModel, count_parameters
@@ -44,6 +45,11 @@ class System(eqx.Module):
     right: Float[Array, " n"]
     rows: Float[Array, "M k P"] | None
 
+    @property
+    def size(self) -> Float[Array, ""]:
+        """|J|², the sum of all squares: not finite if an entry of J is not."""
+        return jnp.sum(jnp.diagonal(self.matrix))
+
 
 @eqx.filter_jit
 def linearise(
@@ -59,7 +65,7 @@ def linearise(
     share = 1 / math.sqrt(len(lams))
     if count_parameters(eqx.filter(model, trained)) <= rank * len(lams):
         return _normal_equations(row, trained, model, lams, items)
-    rows, r = jax.lax.map(
+    rows, r = map_lam(
         lambda pair: compressed_rows(row, rank, model, pair[0], pair[1], key),
         (lams, items),
     )
@@ -74,17 +80,15 @@ def _normal_equations(
     row: Row, trained: PyTree, model: AbstractModel, lams: Array, items: PyTree
 ) -> System:
     """JᵀJ = Σ Bᵀ (AᵀA) B, where A never leaves its λ."""
-    n = count_parameters(eqx.filter(model, trained))
     eye = jnp.eye(model(lams[0]).flatten().size)
 
-    def add(total: tuple, pair: tuple) -> tuple[tuple, None]:
+    def one(pair: tuple) -> tuple[Array, Array]:
         lam, items = pair
         a, r = _rows(row, model, lam, items)
         b = dense_jacobian(model, lam[None], eye[None], trained)
-        return (total[0] + b.T @ (a.T @ a) @ b, total[1] + b.T @ (a.T @ r)), None
+        return b.T @ (a.T @ a) @ b, b.T @ (a.T @ r)
 
-    zero = (jnp.zeros((n, n)), jnp.zeros(n))
-    (matrix, right), _ = jax.lax.scan(add, zero, (lams, items))
+    matrix, right = sum_lam(one, (lams, items))
     return System(matrix / len(lams), right / len(lams), None)
 
 
@@ -135,6 +139,7 @@ def _rows(
         return row(net.spec.unflatten(theta), lam, item)
 
     # One gradient a row: `jacrev` of all rows would cost a factor of their number.
+    items = shard(items, "points")
     r, a = jax.vmap(jax.value_and_grad(f), (None, 0))(net.flatten(), items)
     return a, r
 
@@ -200,4 +205,4 @@ def dense_jacobian(
         _, pull = jax.vjp(lambda p: eqx.combine(p, static)(lam).flatten(), params)
         return jax.vmap(lambda row: ravel_pytree(pull(row))[0])(rows)
 
-    return jnp.concatenate(jax.lax.map(one, (lams, rows)))
+    return jnp.concatenate(map_lam(one, (lams, rows)))

@@ -9,21 +9,17 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from .attractors import (
-    LongRun,
-    classify,
-    long_run,
-    occupancy_divergence,
-    spectrum_distance,
-)
+from .attractors import LongRun, classify, long_run
+from .distances import occupancy_divergence, spectrum_distance
 from .experiments import EXPERIMENTS, parameter_counts, test_set
 from .experiments.lorenz import SCHEME, LorenzExperiment
 from .forecasts import field_error, trajectory_errors, valid_prediction_time
+from .integration import Family
 from .model import AbstractModel
 from .multistep import Field, add_bias, remove_bias
 from .problems import Lorenz
 from .tables import markdown
-from .trajectories import Family, simulate
+from .trajectories import simulate
 
 
 class Changed(eqx.Module):
@@ -98,7 +94,7 @@ def measure(
     family: Family,
     *,
     rtol: float = 1e-9,
-    solver: dfx.AbstractSolver | None = None,
+    solver: dfx.AbstractAdaptiveSolver | None = None,
     found: LongRun | None = None,
 ) -> LorenzRow:
     """Measures a family on the 100 test cases.

@@ -5,9 +5,11 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from .box import Box
+from .checks import array, choice, function, instance, number, positive
+from .devices import shard
 from .jets import Jet, jets
 from .model import AbstractModel
 from .multistep import Multistep, residual
@@ -20,11 +22,23 @@ Weight = Callable[[Jet], Array]
 class Loss(eqx.Module):
     """A loss as named parts; training minimises their sum, `total`.
 
+    Raises:
+        ValueError: no parts, or one that is not a single real number.
+        TypeError: `terms` is no dictionary, or a name no string.
+
     >>> print(Loss({"data": jnp.array(1.0), "physics": jnp.array(2.0)}).total)
     3.0
     """
 
     terms: dict[str, Float[Array, ""]]
+
+    def __init__(self, terms: dict[str, Float[ArrayLike, ""]]):
+        instance("terms", terms, dict)
+        if not terms:
+            raise ValueError("terms = {}, expected one part or more")
+        for name in terms:
+            instance("a name in terms", name, str)
+        self.terms = {k: array(f"terms[{k!r}]", v) for k, v in terms.items()}
 
     @property
     def total(self) -> Float[Array, ""]:
@@ -35,13 +49,13 @@ class Loss(eqx.Module):
 def residuals(
     net: Callable[[Array], Array],
     problem: AbstractPDE,
-    lam: Float[Array, " p"],
-    points: Float[Array, "n d"],
+    lam: Float[ArrayLike, " p"],
+    points: Float[ArrayLike, "n d"],
     *,
     weight: Weight | None = None,
     reverse: bool = False,
 ) -> Float[Array, " n"]:
-    """The residual N[u; λ] of a network at n points.
+    """The residual N[u; λ] of a network at n points, in the network's precision.
 
     Args:
         net: a main network, or any function of one point.
@@ -50,26 +64,55 @@ def residuals(
         points: collocation points, shape (n, d).
         weight: multiplies each residual, see `slope_weight`.
         reverse: see `jets`.
+
+    Raises:
+        ValueError: an array of another shape, returned ones included, or not finite.
+        TypeError: `net` or `weight` is no function, or `problem` no problem.
     """
+    function("net", net)
+    instance("problem", problem, AbstractPDE)
     names = problem.domain.names
+    lam = array("lam", lam, len(problem.parameters), finite=True)
+    points = array("points", points, "n", len(names), finite=True)
     u = jets(net, points, problem.derivatives, names, reverse=reverse)
-    value = unpack(problem.parameters, lam)
-    r = jax.vmap(problem.residual, (0, 0, None))(u, points, value)
-    return r if weight is None else weight(u) * r
+    dtype = u.value.dtype
+    value = unpack(problem.parameters, lam.astype(dtype))
+    r = jax.vmap(problem.residual, (0, 0, None))(u, points.astype(dtype), value)
+    r = array("problem.residual of all points", r, len(points))
+    if weight is None:
+        return r
+    function("weight", weight)
+    return array("weight of all points", weight(u), len(points)) * r
 
 
 def targets(
     problem: AbstractPDE,
-    lam: Float[Array, " p"],
-    initial: Float[Array, "I d"],
-    boundary: Float[Array, "B d"],
+    lam: Float[ArrayLike, " p"],
+    initial: Float[ArrayLike, "I d"],
+    boundary: Float[ArrayLike, "B d"],
 ) -> Float[Array, " I+B"]:
-    """The prescribed values at the initial points and then at the boundary points."""
+    """The prescribed values at the initial points and then at the boundary points.
+
+    Raises:
+        ValueError: an array of another shape, returned ones included, or not finite.
+        TypeError: `problem` is no problem.
+    """
+    instance("problem", problem, AbstractPDE)
+    d = len(problem.domain)
+    lam = array("lam", lam, len(problem.parameters), finite=True)
     value = unpack(problem.parameters, lam)
+
+    def part(name: str, points: ArrayLike, f: Callable) -> Array:
+        points = array(name, points, "n", d, finite=True, empty=True)
+        found = jax.vmap(f, (0, None))(points, value.astype(points.dtype))
+        found = array(f"problem.{name} of all points", found, len(points), empty=True)
+        # An integer, as of `return 0`, has no precision of its own.
+        return found.astype(points.dtype)
+
     return jnp.concatenate(
         [
-            jax.vmap(problem.initial, (0, None))(initial, value),
-            jax.vmap(problem.boundary, (0, None))(boundary, value),
+            part("initial", initial, problem.initial),
+            part("boundary", boundary, problem.boundary),
         ]
     )
 
@@ -85,8 +128,9 @@ def pinn_loss(
     """The loss of paper eq. 6 over a batch of λ, with means in place of sums.
 
     The hypernetwork runs once for each λ; derivatives are taken of the generated
-    main network alone. To be differentiated in reverse mode (`jax.grad`), and then in
-    any (`jax.hessian`); the code that makes this fast knows no forward mode at first.
+    main network alone, in the precision of its weights. To be differentiated in reverse
+    mode (`jax.grad`), and then in any (`jax.hessian`); the code that makes this fast
+    knows no forward mode at first.
 
     Args:
         model: a HyperPINN or a baseline.
@@ -97,30 +141,49 @@ def pinn_loss(
 
     Returns:
         A `Loss` with terms `data` and `physics` (which includes α).
+
+    Raises:
+        ValueError: a batch that does not fit the problem, or has no condition at all;
+            α below 0; a network or a problem that returns another shape.
+        TypeError: an argument of another kind.
     """
+    function("model", model)
+    instance("problem", problem, AbstractPDE)
+    instance("batch", batch, Batch)
+    alpha = number("alpha", alpha, 0.0)
+    # A batch has seen to all else.
+    d = len(problem.domain)
+    array("batch.lam", batch.lam, "M", len(problem.parameters))
+    array("batch.points", batch.points, "M", "N", d)
     conditions = jnp.concatenate([batch.initial, batch.boundary])
+    array("batch.initial with batch.boundary", conditions, "I+B", d)
 
     def one(lam: Array, points: Array) -> tuple[Array, Array]:
         net = model(lam)
         r = residuals(net, problem, lam, points, weight=weight, reverse=True)
         u = jets(net, conditions, (), problem.domain.names, reverse=True).value
-        d = u - targets(problem, lam, batch.initial, batch.boundary)
-        return jnp.mean(d**2), jnp.mean(r**2)
+        u = array("model(lam) at the conditions", u, len(conditions))
+        known = (a.astype(u.dtype) for a in (lam, batch.initial, batch.boundary))
+        gap = u - targets(problem, *known)
+        return jnp.mean(gap**2), jnp.mean(r**2)
 
-    data, physics = jax.vmap(one)(batch.lam, batch.points)
+    lams, points = shard(batch.lam, "lam"), shard(batch.points, "lam", "points")
+    data, physics = jax.vmap(one)(lams, points)
     return Loss({"data": jnp.mean(data), "physics": alpha * jnp.mean(physics)})
 
 
 def multistep_loss(
     model: AbstractModel,
-    lam: Float[Array, "M p"],
-    windows: Float[Array, "M n length d"],
+    lam: Float[ArrayLike, "M p"],
+    windows: Float[ArrayLike, "M n length d"],
     *,
     scheme: Multistep,
     dt: float,
-    scale: Float[Array, " d"],
+    scale: Float[ArrayLike, " d"],
 ) -> Loss:
     """The multistep loss of paper eq. 9, with means in place of sums.
+
+    It is computed in the precision of the model's weights.
 
     Args:
         model: a HyperPINN or a baseline.
@@ -132,13 +195,25 @@ def multistep_loss(
 
     Returns:
         A `Loss` with the term `multistep`.
+
+    Raises:
+        ValueError: an array of another shape or not finite, or Δt not positive.
+        TypeError: an argument of another kind.
     """
+    function("model", model)
+    instance("scheme", scheme, Multistep)
+    dt = positive("dt", dt)
+    length = scheme.steps + 1
+    lam = array("lam", lam, "M", "p", finite=True)
+    windows = array("windows", windows, len(lam), "n", length, "d", finite=True)
+    scale = array("scale", scale, windows.shape[3], finite=True)
 
     def one(lam: Array, windows: Array) -> Array:
         net = model(lam)
         r = jax.vmap(lambda states: residual(scheme, net, states, dt))(windows)
-        return jnp.mean((r / scale[None]) ** 2)
+        return jnp.mean((r / scale.astype(r.dtype)[None]) ** 2)
 
+    lam, windows = shard(lam, "lam"), shard(windows, "lam", "points")
     return Loss({"multistep": jnp.mean(jax.vmap(one)(lam, windows))})
 
 
@@ -148,9 +223,17 @@ def slope_weight(*names: str) -> Weight:
     Inside a shock the residual is large but says little about where the shock is;
     this turns the optimiser's attention to the smooth flow that decides it. The
     weight itself is not differentiated. (Ferrer-Sánchez et al. 2024, CMAME 424.)
+
+    Raises:
+        TypeError: a name is no string.
+        ValueError: when the weight is called, a name of no derivative in the jet.
     """
+    for name in names:
+        instance("names", name, str)
 
     def weight(u: Jet) -> Array:
+        for name in names:
+            choice("names", name, u.derivatives)
         slopes = (jnp.abs(getattr(u, name)) for name in names)
         slope = sum(slopes, start=jnp.zeros_like(u.value))
         return jax.lax.stop_gradient(1 / (1 + slope))

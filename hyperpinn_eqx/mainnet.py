@@ -2,14 +2,14 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
+from . import checks
 from .box import Box
 
 
@@ -30,6 +30,7 @@ class MainNetSpec:
     Raises:
         ValueError: fewer than two sizes, a size below 1, ranges that do not fit, or
             an `odd` that is no coordinate with a symmetric range.
+        TypeError: `inputs` or `outputs` is no `Box`.
 
     >>> spec = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
     >>> spec.size
@@ -43,18 +44,24 @@ class MainNetSpec:
     odd: str | None = None
 
     def __post_init__(self) -> None:
-        if len(self.sizes) < 2 or min(self.sizes) < 1:
-            raise ValueError(f"sizes = {self.sizes}, expected two or more widths >= 1")
+        object.__setattr__(self, "sizes", widths("sizes", self.sizes, 2))
+        checks.instance("inputs", self.inputs, Box)
+        checks.choice("bounded", self.bounded, (True, False))
+        checks.choice("odd", self.odd, (None, *self.inputs.names))
         if len(self.inputs) != self.sizes[0]:
             raise ValueError(
-                f"inputs = {self.inputs}, expected {self.sizes[0]} axes, one an input"
+                f"inputs = {self.inputs}, expected {self.sizes[0]} axes, the first of "
+                f"sizes = {self.sizes}"
             )
-        if self.outputs is not None and len(self.outputs) != self.sizes[-1]:
-            raise ValueError(
-                f"outputs = {self.outputs}, expected {self.sizes[-1]} axes"
-            )
+        if self.outputs is not None:
+            checks.instance("outputs", self.outputs, Box)
+            if len(self.outputs) != self.sizes[-1]:
+                raise ValueError(
+                    f"outputs = {self.outputs}, expected {self.sizes[-1]} axes, the "
+                    f"last of sizes = {self.sizes}"
+                )
         if self.odd is not None:
-            low, high = self.inputs.ranges().get(self.odd, (0, 1))[:2]
+            low, high = self.inputs.ranges()[self.odd][:2]
             if low != -high or self.outputs is not None:
                 raise ValueError(
                     f"odd = {self.odd!r}, expected an input with a range (-a, a), and "
@@ -77,8 +84,13 @@ class MainNetSpec:
         """Which input is the odd one."""
         return None if self.odd is None else self.inputs.names.index(self.odd)
 
-    def scale(self, points: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
-        """What the first layer sees: inputs in [-1, 1], an odd one by its size."""
+    def scale(self, points: Float[ArrayLike, "*n d"]) -> Float[Array, "*n d"]:
+        """What the first layer sees: inputs in [-1, 1], an odd one by its size.
+
+        Raises:
+            ValueError: the last axis of `points` is not one for the inputs.
+        """
+        points = checks.array("points", points, "...", self.sizes[0], empty=True)
         scaled = self.inputs.scale(points)
         if (axis := self.odd_axis) is None:
             return scaled
@@ -98,21 +110,29 @@ class MainNetSpec:
 
     @classmethod
     def from_config(cls, config: dict) -> "MainNetSpec":
-        """The inverse of `config`."""
-        outputs = config["outputs"]
-        return cls(
-            tuple(config["sizes"]),
-            Box(**config["inputs"]),
-            None if outputs is None else Box(**outputs),
-            config["bounded"],
-            config.get("odd"),
-        )
+        """The inverse of `config`.
+
+        Raises:
+            TypeError: `config` is no dictionary.
+            ValueError: it is not what `config` returns.
+        """
+        checks.instance("config", config, dict)
+        try:
+            inputs, outputs = Box(**config["inputs"]), config["outputs"]
+            made = {"inputs": inputs, "outputs": outputs and Box(**outputs)}
+            return cls(**config | made | {"sizes": tuple(config["sizes"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"config = {config}, expected that of a spec") from error
 
     def init(self, *, key: PRNGKeyArray) -> "MainNet":
         """A main network with Glorot-normal weights and zero biases.
 
         Glorot and Bengio (2010), AISTATS.
+
+        Raises:
+            ValueError: `key` is no JAX random key.
         """
+        checks.random_key("key", key)
         weights, biases = [], []
         keys = jr.split(key, len(self.shapes))
         for k, (out, size) in zip(keys, self.shapes, strict=True):
@@ -120,16 +140,13 @@ class MainNetSpec:
             biases.append(jnp.zeros((out,)))
         return MainNet(tuple(weights), tuple(biases), self)
 
-    def unflatten(self, theta: Float[Array, " P"]) -> "MainNet":
+    def unflatten(self, theta: Float[ArrayLike, " P"]) -> "MainNet":
         """The main network whose weights are `theta`: W₁, b₁, W₂, b₂, …, row by row.
 
         Raises:
             ValueError: `theta` does not have shape (P,).
         """
-        if theta.shape != (self.size,):
-            raise ValueError(
-                f"theta has shape {theta.shape}, expected ({self.size},) for {self}"
-            )
+        theta = checks.array("theta", theta, self.size)
         weights, biases, at = [], [], 0
         for out, size in self.shapes:
             weights.append(theta[at : at + out * size].reshape(out, size))
@@ -145,10 +162,17 @@ class MainNet(eqx.Module):
     Its weights are usually generated by a hypernetwork (paper eq. 2), but it is an
     ordinary `eqx.Module`: it can be trained, jitted, differentiated and saved.
     Applied to one point of shape (d,) it returns shape (), or (k,) for k > 1 outputs.
+    It computes in the precision of its weights, whatever that of the point.
+
+    Args:
+        weights: matrices W₁, W₂, …, of the shapes that `spec` has.
+        biases: vectors b₁, b₂, …, in the same precision.
+        spec: the shape of the network.
 
     Raises:
-        ValueError: the point has the wrong shape, or lies outside a bounded domain
-            (checked when it is not being traced).
+        ValueError: weights or biases of other shapes or of several precisions; of a
+            call, a point of the wrong shape or outside a bounded domain (checked when
+            it is not being traced).
 
     >>> spec = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
     >>> net = spec.init(key=jr.key(0))
@@ -160,15 +184,35 @@ class MainNet(eqx.Module):
     biases: tuple[Float[Array, " _"], ...]
     spec: MainNetSpec = eqx.field(static=True)
 
-    def __call__(self, point: Float[Array | np.ndarray, " d"]) -> Float[Array, "..."]:
-        point = jnp.asarray(point)
+    def __init__(
+        self,
+        weights: Sequence[Float[ArrayLike, "_ _"]],
+        biases: Sequence[Float[ArrayLike, " _"]],
+        spec: MainNetSpec,
+    ):
+        checks.instance("spec", spec, MainNetSpec)
+        self.weights = _arrays("weights", weights, spec.shapes)
+        self.biases = _arrays("biases", biases, [shape[:1] for shape in spec.shapes])
+        self.spec = spec
+        types = sorted({str(a.dtype) for a in (*self.weights, *self.biases)})
+        if len(types) > 1:
+            raise ValueError(f"weights and biases are {types}, expected one type")
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The floating-point type of the weights, in which the network computes."""
+        return self.weights[0].dtype
+
+    def __call__(self, point: Float[ArrayLike, " d"]) -> Float[Array, "..."]:
+        point = checks.array("point", point, "...", empty=True)
         if point.shape != (self.spec.sizes[0],):
             raise ValueError(
                 f"point has shape {point.shape}, expected ({self.spec.sizes[0]},): "
                 f"{', '.join(self.spec.inputs.names)}; use jax.vmap for many points"
             )
-        if self.spec.bounded and not isinstance(point, jax.core.Tracer):
+        if self.spec.bounded:
             self.spec.inputs.point(point)
+        point = point.astype(self.dtype)
         h = self.spec.scale(point)
         for w, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             h = jnp.tanh(w @ h + b)
@@ -183,3 +227,29 @@ class MainNet(eqx.Module):
         """All weights as one vector θ, the inverse of `MainNetSpec.unflatten`."""
         pairs = zip(self.weights, self.biases, strict=True)
         return jnp.concatenate([a for w, b in pairs for a in (w.ravel(), b)])
+
+
+def widths(name: str, value: Sequence[int], least: int) -> tuple[int, ...]:
+    """Layer widths as a tuple of at least so many.
+
+    Raises:
+        ValueError: fewer, or one that is no integer of at least 1.
+    """
+    try:
+        found = tuple(checks.count(name, width) for width in value)
+    except (TypeError, ValueError):
+        found = ()
+    # Bytes are a sequence of whole numbers too.
+    if isinstance(value, bytes) or len(found) < least:
+        raise ValueError(f"{name} = {value!r}, expected {least} or more widths >= 1")
+    return found
+
+
+def _arrays(
+    name: str, values: Sequence[ArrayLike], shapes: Sequence[tuple[int, ...]]
+) -> tuple[Array, ...]:
+    checks.instance(name, values, (tuple, list))
+    if len(values) != len(shapes):
+        raise ValueError(f"{name} has {len(values)} entries, expected {len(shapes)}")
+    pairs = enumerate(zip(values, shapes, strict=True))
+    return tuple(checks.array(f"{name}[{i}]", v, *shape) for i, (v, shape) in pairs)

@@ -6,6 +6,7 @@ from typing import TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from .box import Box
@@ -47,8 +48,16 @@ class AbstractModel(eqx.Module):
 
 
 def dtype_of(tree: object) -> jnp.dtype:
-    """The floating-point type of a network's or model's weights."""
-    return jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))[0].dtype
+    """The floating-point type of a network's or model's weights.
+
+    Raises:
+        ValueError: they are of several types.
+    """
+    leaves = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
+    types = sorted({str(leaf.dtype) for leaf in leaves})
+    if len(types) > 1:
+        raise ValueError(f"weights are {types}, expected one type; see `cast`")
+    return leaves[0].dtype if leaves else jnp.result_type(float)
 
 
 def count_parameters(tree: object) -> int:
@@ -64,7 +73,25 @@ def count_parameters(tree: object) -> int:
 
 
 def cast(tree: Tree, dtype: jax.typing.DTypeLike) -> Tree:
-    """The same network or model with weights of another floating-point type."""
-    return jax.tree.map(
-        lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, tree
-    )
+    """The same network or model with weights of another floating-point type.
+
+    What are no real weights, integers and complex numbers too, stay as they are.
+
+    Raises:
+        ValueError: `dtype` is no such type, or float64 where JAX does not know it.
+    """
+    known = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.result_type(float))
+    try:
+        fits = isinstance(dtype, str | type | np.dtype) and np.dtype(dtype) in known
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"dtype = {dtype!r}, expected a floating-point type, such as jnp.float32; "
+            "float64 needs jax_enable_x64"
+        )
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if _real(leaf) else leaf, tree)
+
+
+def _real(leaf: object) -> bool:
+    return eqx.is_inexact_array(leaf) and jnp.isrealobj(leaf)

@@ -9,14 +9,18 @@ for f (Raissi, Perdikaris and Karniadakis 2018), and other schemes are good for 
 """
 
 import dataclasses
+import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
+
+from . import checks
 
 Field = Callable[[Float[Array, " d"]], Float[Array, " d"]]
 
@@ -31,6 +35,10 @@ class Multistep:
         beta: β_0, …, β_k, the weights of f(x_n), …, f(x_{n-k}).
         order: of consistency, p: the scheme's residual is O(Δt^p).
 
+    Raises:
+        ValueError: α and β are not two or more numbers each and as many, or the scheme
+            is not consistent of this order.
+
     >>> scheme = adams_moulton(1)
     >>> print(*scheme.alpha, *scheme.beta)
     1 -1 1/2 1/2
@@ -40,6 +48,22 @@ class Multistep:
     alpha: tuple[Fraction, ...]
     beta: tuple[Fraction, ...]
     order: int
+
+    def __post_init__(self) -> None:
+        checks.instance("name", self.name, str)
+        order = checks.count("order", self.order)
+        for name, values in (("alpha", self.alpha), ("beta", self.beta)):
+            checks.instance(name, values, tuple)
+            for value in values:
+                checks.number(name, value)
+        defects = (_defect(self.alpha, self.beta, q) for q in range(order + 1))
+        # A scheme whose β add up to 0 would say nothing of a constant slope.
+        fits = len(self.alpha) == len(self.beta) and abs(float(sum(self.beta))) > 1e-9
+        if not (fits and all(abs(defect) <= 1e-9 for defect in defects)):
+            raise ValueError(
+                f"alpha = {self.alpha}, beta = {self.beta}, order = {order}, expected "
+                "as many α as β, of a scheme that is consistent of this order"
+            )
 
     @property
     def steps(self) -> int:
@@ -52,7 +76,7 @@ class Multistep:
 
         `Σ α_j x_{n-j} / Δt - Σ β_j x'_{n-j} = C Δt^p x^(p+1) + O(Δt^(p+1))`.
         """
-        return float(_defect(self.alpha, self.beta, self.order + 1))
+        return _defect(self.alpha, self.beta, self.order + 1)
 
     @property
     def discovery_root(self) -> float:
@@ -88,10 +112,9 @@ def adams_bashforth(k: int) -> Multistep:
     Raises:
         ValueError: k outside 1, …, 10.
     """
-    _steps("adams_bashforth", k)
-    alpha = _increment(k)
-    beta = _exact_for(lambda b: (alpha, (Fraction(0), *b)), range(1, k + 1))
-    return Multistep(f"Adams-Bashforth {k}", alpha, (Fraction(0), *beta), k)
+    k = _steps(k)
+    beta = (Fraction(0), *_adams([1] * k))
+    return Multistep(f"Adams-Bashforth {k}", _increment(k), beta, k)
 
 
 def adams_moulton(k: int) -> Multistep:
@@ -102,10 +125,8 @@ def adams_moulton(k: int) -> Multistep:
     Raises:
         ValueError: k outside 1, …, 10.
     """
-    _steps("adams_moulton", k)
-    alpha = _increment(k)
-    beta = _exact_for(lambda b: (alpha, tuple(b)), range(1, k + 2))
-    return Multistep(f"Adams-Moulton {k}", alpha, beta, k + 1)
+    k = _steps(k)
+    return Multistep(f"Adams-Moulton {k}", _increment(k), _adams([1] + [0] * k), k + 1)
 
 
 def bdf(k: int) -> Multistep:
@@ -116,20 +137,19 @@ def bdf(k: int) -> Multistep:
     Raises:
         ValueError: k outside 1, …, 10.
     """
-    _steps("bdf", k)
-    beta = (Fraction(1), *[Fraction(0)] * k)
-    alpha = _exact_for(lambda a: (tuple(a), beta), range(k + 1))
-    # The usual form has α_0 = 1.
-    alpha, beta = (tuple(c / alpha[0] for c in cs) for cs in (alpha, beta))
-    return Multistep(f"BDF {k}", alpha, beta, k)
+    k = _steps(k)
+    # Δt f_n = Σ_m ∇^m x_n / m; the usual form has α_0 = 1.
+    alpha = _differences([Fraction(0), *(Fraction(1, m) for m in range(1, k + 1))])
+    beta = (1 / alpha[0], *[Fraction(0)] * k)
+    return Multistep(f"BDF {k}", tuple(a / alpha[0] for a in alpha), beta, k)
 
 
 def residual(
-    scheme: Multistep, field: Field, states: Float[Array, "n d"], dt: float
+    scheme: Multistep, field: Field, states: Float[ArrayLike, "n d"], dt: float
 ) -> Float[Array, " d"]:
     """`Σ α_j x_{n-j} / Δt - Σ β_j f(x_{n-j})`: paper eq. 9 for the trapezoid rule.
 
-    Divided by Δt, it is an error in f, in the units of f.
+    Divided by Δt, it is an error in f, in the units of f and in f's precision.
 
     Args:
         scheme: the multistep method.
@@ -138,24 +158,31 @@ def residual(
         dt: the time Δt between them.
 
     Raises:
-        ValueError: another number of states, or Δt not positive.
+        ValueError: another number of states, a field that gives something else than a
+            slope for each component of the state, or Δt not positive.
+        TypeError: `scheme` is no scheme or `field` no function.
 
     >>> x = jnp.array([[1.0], [1.1]])
     >>> print(residual(adams_moulton(1), lambda x: x, x, 0.1).round(6))
     [-0.05]
     """
-    if states.ndim != 2 or len(states) != scheme.steps + 1:
+    checks.instance("scheme", scheme, Multistep)
+    checks.function("field", field)
+    dt = checks.positive("dt", dt)
+    states = checks.array("states", states, "n", "d")
+    if len(states) != scheme.steps + 1:
         raise ValueError(
             f"states has shape {states.shape}, expected ({scheme.steps + 1}, d): "
             f"{scheme.name} needs {scheme.steps + 1} consecutive states"
         )
-    _positive(dt)
-    total = jnp.zeros_like(states[0])
+    change, slopes = jnp.zeros_like(states[0]), []
     for a, b, x in zip(scheme.alpha, scheme.beta, states[::-1], strict=True):
         # Zero weights cost no evaluation of the field.
-        total = total + float(a) / dt * x if a else total
-        total = total - float(b) * field(x) if b else total
-    return total
+        if a:
+            change = change + float(a) / dt * x
+        if b:
+            slopes.append(float(b) * _slope(field, x))
+    return functools.reduce(operator.sub, slopes, change.astype(slopes[0].dtype))
 
 
 def remove_bias(field: Field, scheme: Multistep, dt: float) -> Field:
@@ -172,8 +199,12 @@ def remove_bias(field: Field, scheme: Multistep, dt: float) -> Field:
         scheme: what it was learned by.
         dt: the time step of its data.
 
+    Returns:
+        A field that computes in the precision of g.
+
     Raises:
         ValueError: Δt not positive.
+        TypeError: `scheme` is no scheme or `field` no function.
 
     >>> scheme, dt = adams_moulton(1), 0.1
     >>> g = lambda x: 2 / dt * jnp.tanh(dt / 2) * x  # what the rule makes of f(x) = x
@@ -193,23 +224,33 @@ def add_bias(field: Field, scheme: Multistep, dt: float) -> Field:
 
 
 def _shift(field: Field, scheme: Multistep, dt: float, sign: float) -> Field:
-    _positive(dt)
-    c = scheme.error_constant / float(sum(scheme.beta))
-    scale = sign * c * dt**scheme.order
-
-    def derivative(times: int) -> Field:
-        if times == 0:
-            return field
-        inner = derivative(times - 1)
-        return lambda x: jax.jvp(inner, (x,), (field(x),))[1]
-
-    last = derivative(scheme.order)
-    return lambda x: field(x) + scale * last(x)
+    checks.function("field", field)
+    checks.instance("scheme", scheme, Multistep)
+    dt = checks.positive("dt", dt)
+    scale = sign * scheme.error_constant / float(sum(scheme.beta)) * dt**scheme.order
+    slope = last = functools.partial(_slope, field)
+    for _ in range(scheme.order):
+        last = functools.partial(_along, slope, last)
+    return functools.partial(_shifted, slope, last, scale)
 
 
-def _positive(dt: float) -> None:
-    if not (dt > 0 and math.isfinite(dt)):
-        raise ValueError(f"dt = {dt}, expected a positive number")
+def _shifted(
+    slope: Field, last: Field, scale: float, x: Float[ArrayLike, " d"]
+) -> Float[Array, " d"]:
+    x = checks.array("x", x, "d")
+    value = slope(x)
+    return value + scale * last(x.astype(value.dtype))
+
+
+def _along(slope: Field, f: Field, x: Float[Array, " d"]) -> Float[Array, " d"]:
+    """The derivative of f along the flow."""
+    return jax.jvp(f, (x,), (slope(x),))[1]
+
+
+def _slope(field: Field, x: Float[Array, " d"]) -> Float[Array, " d"]:
+    """f(x), which is a scalar where a network has a single output."""
+    value = checks.array("field(x)", field(x), "...")
+    return checks.array("field(x)", jnp.atleast_1d(value), *x.shape)
 
 
 def _increment(k: int) -> tuple[Fraction, ...]:
@@ -217,39 +258,36 @@ def _increment(k: int) -> tuple[Fraction, ...]:
     return (Fraction(1), Fraction(-1), *[Fraction(0)] * (k - 1))
 
 
-def _steps(function: str, k: int) -> None:
-    if not 1 <= k <= 10:
-        raise ValueError(f"{function}: k = {k}, expected 1, ..., 10")
+def _steps(k: int) -> int:
+    k = checks.count("k", k)
+    checks.choice("k", k, range(1, 11))
+    return k
 
 
-def _defect(
-    alpha: tuple[Fraction, ...], beta: tuple[Fraction, ...], q: int
-) -> Fraction:
+def _defect(alpha: Sequence[Fraction], beta: Sequence[Fraction], q: int) -> float:
     """What the scheme with Δt = 1 makes of x(t) = t^q / q! around t_n = 0."""
     states = sum(a * (-j) ** q for j, a in enumerate(alpha)) / math.factorial(q)
     if q == 0:
-        return Fraction(states)
+        return float(states)
     slopes = sum(b * (-j) ** (q - 1) for j, b in enumerate(beta))
-    return Fraction(states - slopes / math.factorial(q - 1))
+    return float(states - slopes / math.factorial(q - 1))
 
 
-def _exact_for(
-    scheme: Callable[[Sequence[Fraction]], tuple[tuple, tuple]], powers: range
-) -> tuple[Fraction, ...]:
-    """The free coefficients for which no t^q of `powers` has a defect."""
-    n = len(powers)
-    constant = [_defect(*scheme([Fraction(0)] * n), q) for q in powers]
-    # The defect is affine in the coefficients: unit vectors give the matrix.
-    units = [[Fraction(int(i == j)) for j in range(n)] for i in range(n)]
-    rows = [
-        [_defect(*scheme(unit), q) - c for unit in units] + [-c]
-        for q, c in zip(powers, constant, strict=True)
-    ]
-    for i in range(n):  # Gauss-Jordan in fractions: no rounding at all
-        pivot = next(r for r in range(i, n) if rows[r][i])
-        rows[i], rows[pivot] = rows[pivot], rows[i]
-        rows[i] = [v / rows[i][i] for v in rows[i]]
-        for r in set(range(n)) - {i}:
-            factor = rows[r][i]
-            rows[r] = [v - factor * w for v, w in zip(rows[r], rows[i], strict=True)]
-    return tuple(row[-1] for row in rows)
+def _differences(weights: Sequence[Fraction]) -> tuple[Fraction, ...]:
+    """The backward differences `Σ_m w_m ∇^m x_n` as weights of x_n, x_{n-1}, ...."""
+    return tuple(
+        sum(w * (-1) ** j * math.comb(m, j) for m, w in enumerate(weights))
+        for j in range(len(weights))
+    )
+
+
+def _adams(totals: Sequence[int]) -> tuple[Fraction, ...]:
+    """The β of an Adams method, from `Σ_i γ_{m-i} / (i+1)` of its differences' weights.
+
+    Hairer, Nørsett and Wanner (1993), Solving Ordinary Differential Equations I, III.1.
+    """
+    gamma: list[Fraction] = []
+    for m, total in enumerate(totals):
+        known = (gamma[m - i] / (i + 1) for i in range(1, m + 1))
+        gamma.append(Fraction(total) - sum(known))
+    return _differences(gamma)

@@ -6,8 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
+from . import checks
+from .devices import map_lam
 from .jets import jets
 from .losses import Weight, residuals, targets, unpack
 from .mainnet import MainNet
@@ -41,14 +43,43 @@ class PINNRows(eqx.Module):
         n_points: collocation points for each λ.
         alpha: the weight α of the physics term.
         weight: multiplies each residual, see `slope_weight`.
+
+    Raises:
+        ValueError: points of another shape or not finite, or none at all; a number out
+            of its range.
+        TypeError: `problem` is no problem, or `weight` no function.
     """
 
     problem: AbstractPDE
     initial: Float[Array, "I d"]
     boundary: Float[Array, "B d"]
     n_points: int = eqx.field(static=True)
-    alpha: float = eqx.field(static=True, default=1.0)
-    weight: Weight | None = eqx.field(static=True, default=None)
+    alpha: float = eqx.field(static=True)
+    weight: Weight | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        problem: AbstractPDE,
+        initial: Float[ArrayLike, "I d"],
+        boundary: Float[ArrayLike, "B d"],
+        n_points: int,
+        alpha: float = 1.0,
+        weight: Weight | None = None,
+    ):
+        checks.instance("problem", problem, AbstractPDE)
+        if weight is not None:
+            checks.function("weight", weight)
+        d = len(problem.domain)
+        points = {
+            name: checks.array(name, value, "n", d, finite=True, empty=True)
+            for name, value in (("initial", initial), ("boundary", boundary))
+        }
+        if not sum(map(len, points.values())):
+            raise ValueError("initial and boundary are empty, expected points")
+        self.problem, self.weight = problem, weight
+        self.initial, self.boundary = points["initial"], points["boundary"]
+        self.n_points = checks.count("n_points", n_points)
+        self.alpha = checks.number("alpha", alpha, 0.0)
 
     def __call__(
         self, net: MainNet, lam: Float[Array, " p"], item: Item
@@ -63,12 +94,22 @@ class PINNRows(eqx.Module):
             r = self.weight(u) * r
         return item.scale * jnp.where(item.is_data, u.value - item.target, r)
 
-    @eqx.filter_jit
     def draw(
-        self, model: AbstractModel, lams: Float[Array, "M p"], key: PRNGKeyArray
+        self, model: AbstractModel, lams: Float[ArrayLike, "M p"], key: PRNGKeyArray
     ) -> Item:
-        """The rows of M values of λ, arrays of shape (M, K)."""
+        """The rows of M values of λ, arrays of shape (M, K).
 
+        Raises:
+            ValueError: λ of another shape or not finite, or no key.
+            TypeError: `model` is no function.
+        """
+        checks.function("model", model)
+        p = len(self.problem.parameters)
+        lams = checks.array("lams", lams, "M", p, finite=True)
+        return self._draw(model, lams, checks.random_key("key", key))
+
+    @eqx.filter_jit
+    def _draw(self, model: AbstractModel, lams: Array, key: PRNGKeyArray) -> Item:
         def one(pair: tuple[Array, PRNGKeyArray]) -> Item:
             lam, key = pair
             net = model(lam)
@@ -92,13 +133,25 @@ class PINNRows(eqx.Module):
                 jnp.concatenate([physics > 0, data == 0]),
             )
 
-        return jax.lax.map(one, (lams, jr.split(key, len(lams))))
+        return map_lam(one, (lams, jr.split(key, len(lams))))
 
-    @eqx.filter_jit
     def batch(
         self, model: AbstractModel, key: PRNGKeyArray, n_lam: int
     ) -> tuple[Float[Array, "M p"], Item]:
-        """n_lam values of λ, the ends of the range among them, and their rows."""
+        """n_lam values of λ, the ends of the range among them, and their rows.
+
+        Raises:
+            ValueError: fewer than two values, or no key.
+            TypeError: `model` is no function.
+        """
+        checks.function("model", model)
+        n_lam = checks.count("n_lam", n_lam, 2)
+        return self._batch(model, checks.random_key("key", key), n_lam)
+
+    @eqx.filter_jit
+    def _batch(
+        self, model: AbstractModel, key: PRNGKeyArray, n_lam: int
+    ) -> tuple[Array, Item]:
         box = self.problem.parameters
         lam_key, key = jr.split(key)
         # Nothing between them speaks for the ends, and they are the hardest.
@@ -132,8 +185,10 @@ class MultistepRows(eqx.Module):
         n_windows: windows for each λ; each makes d rows.
 
     Raises:
-        ValueError: the scheme does not converge for discovery, or the trajectories
-            are too short for it or not finite.
+        ValueError: the scheme does not converge for discovery; the trajectories are too
+            short for it or not finite, which the message tells with indices; or a
+            scale, or number of windows, is not positive.
+        TypeError: `data` are no trajectories, or `scheme` no scheme.
     """
 
     data: Trajectories
@@ -141,28 +196,49 @@ class MultistepRows(eqx.Module):
     scale: Float[Array, " d"]
     n_windows: int = eqx.field(static=True)
 
-    def __check_init__(self) -> None:
-        self.scheme.check_discovery()
-        if not jnp.all(self.data.finished):
-            raise ValueError("data holds unfinished trajectories, expected finite ones")
-        if self.data.states.shape[2] <= self.scheme.steps:
+    def __init__(
+        self,
+        data: Trajectories,
+        scheme: Multistep,
+        scale: Float[ArrayLike, " d"],
+        n_windows: int,
+    ):
+        checks.instance("data", data, Trajectories)
+        checks.instance("scheme", scheme, Multistep)
+        scheme.check_discovery()
+        data.check_finished("data")
+        # Also of data whose states were replaced, as by noisy ones.
+        checks.array("data.states", data.states, "M", "I", "T", "d", finite=True)
+        if data.states.shape[2] <= scheme.steps:
             raise ValueError(
-                f"data has {self.data.states.shape[2]} states a trajectory, expected "
-                f"more than the {self.scheme.steps} step(s) of {self.scheme.name}"
+                f"data has {data.states.shape[2]} states a trajectory, expected more "
+                f"than the {scheme.steps} step(s) of {scheme.name}"
             )
+        self.data, self.scheme = data, scheme
+        self.scale = checks.array("scale", scale, data.states.shape[3], finite=True)
+        checks.positive("the least entry of scale", float(jnp.min(self.scale)))
+        self.n_windows = checks.count("n_windows", n_windows)
 
     def __call__(
         self, net: MainNet, lam: Float[Array, " p"], item: Window
     ) -> Float[Array, ""]:
         """One row."""
-        r = residual(self.scheme, net, item.states, self.data.dt) / self.scale
+        r = residual(self.scheme, net, item.states, self.data.dt)
+        r = r / self.scale.astype(r.dtype)
         return r[item.component] / math.sqrt(self.n_windows * len(r))
 
-    @eqx.filter_jit
     def batch(
         self, model: AbstractModel, key: PRNGKeyArray
     ) -> tuple[Float[Array, "M p"], Window]:
-        """Every λ of the data and random windows of each; `model` is not asked."""
+        """Every λ of the data and random windows of each; `model` is not asked.
+
+        Raises:
+            ValueError: no key.
+        """
+        return self._batch(checks.random_key("key", key))
+
+    @eqx.filter_jit
+    def _batch(self, key: PRNGKeyArray) -> tuple[Array, Window]:
         windows = self.data.windows(self.scheme.steps + 1, self.n_windows, key=key)
         m, n, _, d = windows.shape
         component = jnp.broadcast_to(jnp.arange(d), (m, n, d)).reshape(m, n * d)

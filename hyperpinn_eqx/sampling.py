@@ -1,13 +1,14 @@
 """Where a loss looks: values of λ, collocation points, initial and boundary points."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
+from . import checks
 from .box import Box
 from .problems.base import AbstractPDE
 
@@ -20,6 +21,9 @@ class Batch(eqx.Module):
         points: N collocation points for each, shape (M, N, d).
         initial: points of the initial time, shared by all λ, shape (I, d).
         boundary: points of the boundary in space, shape (B, d).
+
+    Raises:
+        ValueError: no finite numbers of these shapes; I and B may be 0.
     """
 
     lam: Float[Array, "M p"]
@@ -27,32 +31,70 @@ class Batch(eqx.Module):
     initial: Float[Array, "I d"]
     boundary: Float[Array, "B d"]
 
+    def __init__(
+        self,
+        lam: Float[ArrayLike, "M p"],
+        points: Float[ArrayLike, "M N d"],
+        initial: Float[ArrayLike, "I d"],
+        boundary: Float[ArrayLike, "B d"],
+    ):
+        self.lam = checks.array("lam", lam, "M", "p", finite=True)
+        self.points = checks.array("points", points, "M", "N", "d", finite=True)
+        edges = {"finite": True, "empty": True}
+        self.initial = checks.array("initial", initial, "I", "d", **edges)
+        self.boundary = checks.array("boundary", boundary, "B", "d", **edges)
+        d = {a.shape[-1] for a in (self.points, self.initial, self.boundary)}
+        if len(self.lam) != len(self.points) or len(d) > 1:
+            shapes = [a.shape for a in jax.tree.leaves(self)]
+            raise ValueError(
+                "lam, points, initial and boundary have shapes "
+                f"{', '.join(map(str, shapes))}, expected (M, p), (M, N, d), (I, d) "
+                "and (B, d)"
+            )
+
 
 def uniform(
     box: Box, shape: tuple[int, ...], *, key: PRNGKeyArray
 ) -> Float[Array, "*shape d"]:
     """Points uniform in physical units, log axes included (paper A.5).
 
+    Raises:
+        ValueError: `shape` is no tuple of sizes, or there is no key.
+        TypeError: `box` is no `Box`.
+
     >>> uniform(Box(t=(0, 1), x=(-1, 1)), (5,), key=jr.key(0)).shape
     (5, 2)
     """
+    checks.instance("box", box, Box)
     return box.linear().unscale(_cube(shape, len(box), key))
 
 
 def log_uniform(
     box: Box, shape: tuple[int, ...], *, key: PRNGKeyArray
 ) -> Float[Array, "*shape d"]:
-    """Points uniform in scaled units: log-uniform on log axes, uniform on others."""
+    """Points uniform in scaled units: log-uniform on log axes, uniform on others.
+
+    Raises:
+        ValueError: `shape` is no tuple of sizes, or there is no key.
+        TypeError: `box` is no `Box`.
+    """
+    checks.instance("box", box, Box)
     return box.unscale(_cube(shape, len(box), key))
 
 
 def spread(box: Box, n: int, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
     """A Latin hypercube in scaled units: one of n points in each n-th of every axis.
 
+    Raises:
+        ValueError: n is negative, or there is no key.
+        TypeError: `box` is no `Box`.
+
     >>> spread(Box(nu=(1e-3, 1e-1, "log")), 8, key=jr.key(0)).shape
     (8, 1)
     """
-    jitter_key, *keys = jr.split(key, 1 + len(box))
+    checks.instance("box", box, Box)
+    n = checks.count("n", n, 0)
+    jitter_key, *keys = jr.split(checks.random_key("key", key), 1 + len(box))
     cells = jnp.stack([jr.permutation(k, n) for k in keys], axis=1).astype(float)
     unit = (cells + jr.uniform(jitter_key, (n, len(box)))) / n
     return box.unscale(2 * unit - 1)
@@ -70,14 +112,17 @@ def chebyshev(box: Box, counts: tuple[int, ...]) -> Float[Array, "n d"]:
 
     Raises:
         ValueError: not one positive count for each axis.
+        TypeError: `box` is no `Box`.
 
     >>> print(chebyshev(Box(a=(2, 2), b=(-4, 4)), (1, 3)).round(2) + 0.0)
     [[ 2.   -3.46]
      [ 2.    0.  ]
      [ 2.    3.46]]
     """
-    if len(counts) != len(box) or min(counts) < 1:
-        raise ValueError(f"counts = {counts}, expected {len(box)} positive numbers")
+    checks.instance("box", box, Box)
+    counts = _sizes("counts", counts, 1)
+    if len(counts) != len(box):
+        raise ValueError(f"counts = {counts}, expected {len(box)}, one for each axis")
     nodes = [-jnp.cos((jnp.arange(float(n)) + 0.5) * (jnp.pi / n)) for n in counts]
     grid = jnp.meshgrid(*nodes, indexing="ij")
     return box.unscale(jnp.stack([axis.ravel() for axis in grid], axis=-1))
@@ -94,9 +139,17 @@ def conditions(
 
     Without a coordinate `t` there are no initial points, and without another one no
     boundary points.
+
+    Raises:
+        ValueError: a negative number of points, or no key.
+        TypeError: `problem` is no `AbstractPDE`.
     """
+    checks.instance("problem", problem, AbstractPDE)
+    n_initial = checks.count("n_initial", n_initial, 0)
+    n_boundary = checks.count("n_boundary", n_boundary, 0)
     box = problem.domain
-    initial_key, boundary_key, side_key = jr.split(key, 3)
+    keys = jr.split(checks.random_key("key", key), 3)
+    initial_key, boundary_key, side_key = keys
     time = [i for i, name in enumerate(box.names) if name == "t"]
     space = [i for i in range(len(box)) if i not in time]
     initial = uniform(box, (n_initial if time else 0,), key=initial_key)
@@ -134,17 +187,29 @@ def residual_adaptive(
         key: a JAX random key.
 
     Raises:
-        ValueError: fewer candidates than points.
+        ValueError: fewer candidates than points, no key, or a residual that is not one
+            finite number for each candidate.
+        TypeError: `size` is no function, or `box` no `Box`.
     """
+    checks.function("size", size)
+    checks.instance("box", box, Box)
+    n, candidates = checks.count("n", n), checks.count("candidates", candidates)
     if n > candidates:
         raise ValueError(f"n = {n}, expected at most candidates = {candidates}")
-    point_key, draw_key = jr.split(key)
+    point_key, draw_key = jr.split(checks.random_key("key", key))
     points = uniform(box, (candidates,), key=point_key)
-    r = jnp.abs(size(points))
+    r = jnp.abs(checks.array("size(points)", size(points), candidates, finite=True))
     # The largest n of log p + Gumbel noise are a draw without replacement.
     score = jnp.log(r / jnp.mean(r) + 1) + jr.gumbel(draw_key, r.shape, r.dtype)
     return points[jax.lax.top_k(score, n)[1]]
 
 
 def _cube(shape: tuple[int, ...], d: int, key: PRNGKeyArray) -> Array:
-    return jr.uniform(key, (*shape, d), minval=-1, maxval=1)
+    checks.random_key("key", key)
+    return jr.uniform(key, (*_sizes("shape", shape, 0), d), minval=-1, maxval=1)
+
+
+def _sizes(name: str, value: Sequence[int], least: int) -> tuple[int, ...]:
+    if not isinstance(value, tuple | list):
+        raise ValueError(f"{name} = {value!r}, expected a tuple of integers")
+    return tuple(checks.count(f"{name}[{i}]", n, least) for i, n in enumerate(value))

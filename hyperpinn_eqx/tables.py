@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import equinox as eqx
+import numpy as np
 
+from . import checks
 from .checkpoint import load
 from .experiments import EXPERIMENTS, BurgersExperiment, parameter_counts
 from .metrics import FamilyError, family_error
@@ -28,8 +30,10 @@ def evaluate(names: Sequence[str] = ()) -> list[Row]:
 
     Raises:
         ValueError: an unknown name, or a damaged file.
+        TypeError: no list of strings.
         FileNotFoundError: no such file.
     """
+    checks.instance("names", names, (list, tuple))
     return measure(load_models(names or shipped(BurgersExperiment)))
 
 
@@ -40,6 +44,9 @@ def measure(models: Mapping[str, AbstractModel]) -> list[Row]:
 
 def load_models(names: Sequence[str]) -> dict[str, AbstractModel]:
     """Shipped models by name, or `.eqx` files by path; raises as `evaluate` does."""
+    checks.instance("names", names, (list, tuple))
+    for name in names:
+        checks.instance("one of names", name, str)
     return {n: load(n) if n.endswith(".eqx") else load_pretrained(n) for n in names}
 
 
@@ -83,7 +90,16 @@ def table_1(rows: Sequence[Row]) -> str:
 
 
 def error_per_nu(rows: Sequence[Row], every: int = 7) -> str:
-    """The mean squared error at every seventh ν as a Markdown table."""
+    """The mean squared error at every seventh ν as a Markdown table.
+
+    Raises:
+        ValueError: no rows, rows with other ν than the first, or `every` below 1.
+    """
+    every = checks.count("every", every)
+    if not rows or any(
+        not np.array_equal(r.error.lam, rows[0].error.lam) for r in rows
+    ):
+        raise ValueError(f"{len(rows)} rows, expected one or more, all of the same ν")
     lines = [
         [f"{nu:.4f}", *(f"{row.error.mse[i]:.1e}" for row in rows)]
         for i, nu in enumerate(rows[0].error.lam)

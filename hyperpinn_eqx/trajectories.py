@@ -1,20 +1,18 @@
 """Trajectories of vector fields, exact or learned, by Diffrax."""
 
-from collections.abc import Callable
-
 import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
+from . import checks
+from .integration import Family, field_of, outcomes, reasons, solve, starts, times
 from .model import cast
-from .multistep import Field
 
-# From λ, shape (p,), to its vector field: a problem or a model.
-Family = Callable[[Array], Field]
+_MAX_STEPS = 200_000
 
 
 class Trajectories(eqx.Module):
@@ -22,16 +20,69 @@ class Trajectories(eqx.Module):
 
     Attributes:
         lam: M values of λ, shape (M, p).
-        states: I trajectories of T states for each, shape (M, I, T, d).
+        states: I trajectories of T states for each, shape (M, I, T, d). One that did
+            not reach its end holds NaN or infinities from where the solver gave up.
         dt: the time Δt between states.
-        finished: whether each trajectory reached its end, shape (M, I); one that did
-            not holds NaN or infinities from where the solver gave up.
+        outcome: how each trajectory ended, shape (M, I): 0 if it reached its end, 1 if
+            it became infinite or NaN, 2 if no step was small enough, 3 if it needed too
+            many steps, 4 for any other reason. In its place may be given whether each
+            of them finished, as booleans.
+
+    Raises:
+        ValueError: arrays of other shapes, λ or a finished trajectory not finite, or
+            Δt not positive.
     """
 
     lam: Float[Array, "M p"]
     states: Float[Array, "M I T d"]
     dt: float = eqx.field(static=True)
-    finished: Bool[Array, "M I"]
+    outcome: Int[Array, "M I"]
+
+    def __init__(
+        self,
+        lam: Float[ArrayLike, "M p"],
+        states: Float[ArrayLike, "M I T d"],
+        dt: float,
+        outcome: Int[ArrayLike, "M I"] | Bool[ArrayLike, "M I"],
+    ):
+        self.lam = checks.array("lam", lam, "M", "p", finite=True)
+        self.states = checks.array("states", states, "M", "I", "T", "d")
+        if len(self.lam) != len(self.states):
+            raise ValueError(
+                f"lam has shape {self.lam.shape} and states {self.states.shape}, "
+                "expected (M, p) and (M, I, T, d)"
+            )
+        self.dt = checks.positive("dt", dt)
+        self.outcome = outcomes(outcome, self.states)
+
+    @property
+    def finished(self) -> Bool[Array, "M I"]:
+        """Whether each trajectory reached its end."""
+        return self.outcome == 0
+
+    def reasons(self) -> np.ndarray:
+        """Why each trajectory ended too early, as words of shape (M, I).
+
+        A word is empty for a trajectory that finished. The others also tell the time of
+        their last state.
+        """
+        return reasons(self.outcome, self.states, self.dt, _MAX_STEPS)
+
+    def check_finished(self, name: str) -> None:
+        """Checks that all trajectories finished, unless JAX traces them.
+
+        Raises:
+            ValueError: one did not; tells which one, and why.
+        """
+        if isinstance(self.outcome, jax.core.Tracer):
+            return
+        bad = np.argwhere(np.asarray(self.outcome))
+        if len(bad):
+            at = tuple(bad[0].tolist())
+            raise ValueError(
+                f"{name} holds unfinished trajectories, expected finished ones; "
+                f"{len(bad)} did not finish, the first at {at}: {self.reasons()[at]}"
+            )
 
     @property
     def t(self) -> Float[np.ndarray, " T"]:
@@ -39,10 +90,13 @@ class Trajectories(eqx.Module):
         return self.dt * np.arange(self.states.shape[2])
 
     def every(self, n: int) -> "Trajectories":
-        """The same trajectories seen n times more rarely."""
-        return Trajectories(
-            self.lam, self.states[:, :, ::n], n * self.dt, self.finished
-        )
+        """The same trajectories seen n times more rarely.
+
+        Raises:
+            ValueError: n is not a positive integer.
+        """
+        n = checks.count("n", n)
+        return Trajectories(self.lam, self.states[:, :, ::n], n * self.dt, self.outcome)
 
     def windows(
         self, length: int, n: int, *, early: float = 2.0, key: PRNGKeyArray
@@ -59,16 +113,20 @@ class Trajectories(eqx.Module):
             key: a JAX random key.
 
         Raises:
-            ValueError: the trajectories are shorter than a window.
+            ValueError: the trajectories are shorter than a window or not all finished,
+                n is not positive, `early` is negative, or there is no key.
         """
         m, i, t, _ = self.states.shape
-        if not 1 <= length <= t:
+        length, n = checks.count("length", length), checks.count("n", n)
+        if length > t:
             raise ValueError(
                 f"length = {length}, expected 1, ..., {t}: trajectories have {t} states"
             )
-        which_key, when_key = jr.split(key)
+        early = checks.number("early", early, 0.0)
+        self.check_finished("data")
+        which_key, when_key = jr.split(checks.random_key("key", key))
         last = t - length + 1
-        soon = min(last, max(1, round(early / self.dt)))
+        soon = max(1, round(min(last, early / self.dt)))
         bound = jnp.where(jnp.arange(n) < n // 2, soon, last)
         which = jr.randint(which_key, (m, n), 0, i)
         when = jr.randint(when_key, (m, n), 0, bound[None])
@@ -79,13 +137,13 @@ class Trajectories(eqx.Module):
 
 def simulate(
     family: Family,
-    lam: Float[Array | np.ndarray, "M p"],
-    start: Float[Array | np.ndarray, "M I d"],
+    lam: Float[ArrayLike, "M p"],
+    start: Float[ArrayLike, "M I d"],
     *,
     duration: float = 25.0,
     dt: float = 0.01,
     rtol: float = 1e-9,
-    solver: dfx.AbstractSolver | None = None,
+    solver: dfx.AbstractAdaptiveSolver | None = None,
 ) -> Trajectories:
     """Trajectories by an adaptive Runge-Kutta method, in float64.
 
@@ -97,35 +155,41 @@ def simulate(
         start: I initial states for each, shape (M, I, d).
         duration: how long to integrate.
         dt: the time between saved states.
-        rtol: relative and absolute tolerance of a step.
-        solver: a Diffrax solver; Dormand and Prince's 5(4) by default.
+        rtol: relative and absolute tolerance of a step, below 1.
+        solver: a Diffrax solver that estimates its error; Dormand and Prince's 5(4) by
+            default.
 
     Returns:
-        `Trajectories`, of which some may be unfinished; see `finished`.
+        `Trajectories`. One whose field blows up, is not defined, or needs more than
+        200 000 steps ends early and leaves the others alone; `reasons` tells why.
 
     Raises:
-        ValueError: a shape that does not fit, a state that is not finite, or a
-            duration, Δt or tolerance that is not positive.
+        ValueError: a shape that does not fit, λ or a state that is not finite, or a
+            duration, Δt or tolerance that makes no sense.
+        TypeError: the family is no function, or the solver no such solver.
     """
-    lam, start = checked(lam, start, ("M", "I", "d"))
-    for name, value in (("duration", duration), ("dt", dt), ("rtol", rtol)):
-        if not (value > 0 and np.isfinite(value)):
-            raise ValueError(f"{name} = {value}, expected a positive number")
-    if duration < dt:
-        raise ValueError(f"duration = {duration}, expected at least dt = {dt}")
+    t, dt, rtol = times(duration, dt, rtol, 1)
+    solver = dfx.Dopri5() if solver is None else solver
+    checks.instance("solver", solver, dfx.AbstractAdaptiveSolver)
+    if solver.term_structure is not dfx.AbstractTerm:
+        raise ValueError(
+            f"solver = {type(solver).__name__}, expected one for a single vector field"
+        )
     # In float32 neither the tolerance nor a chaotic trajectory means much.
     with jax.enable_x64(True):
-        t = jnp.asarray(dt * np.arange(round(duration / dt) + 1))
-        states, finished = _simulate(
-            cast(family, jnp.float64),
-            jnp.asarray(lam),
-            jnp.asarray(start),
-            t,
+        family = cast(family, jnp.float64)
+        found_lam, found_start = starts(family, lam, start, "M", "I", "d")
+        lam = jnp.asarray(found_lam)
+        states, outcome = _simulate(
+            family,
+            lam,
+            jnp.asarray(found_start),
+            jnp.asarray(t),
             # As an array: a Python float would be compiled in.
             jnp.asarray(rtol),
-            solver or dfx.Dopri5(),
+            solver,
         )
-        return Trajectories(jnp.asarray(lam), states, dt, finished)
+        return Trajectories(lam, states, dt, outcome)
 
 
 @eqx.filter_jit
@@ -135,11 +199,11 @@ def _simulate(
     start: Array,
     t: Array,
     rtol: Array,
-    solver: dfx.AbstractSolver,
+    solver: dfx.AbstractAdaptiveSolver,
 ) -> tuple[Array, Array]:
     def one(lam: Array, start: Array) -> tuple[Array, Array]:
-        field = family(lam)
-        return solve(field, start, t, rtol, solver=solver, max_steps=200_000)
+        slope = field_of(family, lam)
+        return solve(slope, start, t, rtol, solver=solver, max_steps=_MAX_STEPS)
 
     # All trajectories in one batch: the loop takes as many steps as the slowest.
     every = jax.vmap(jax.vmap(one, (None, 0)))
@@ -147,57 +211,3 @@ def _simulate(
         return every(lam, start)
     # By λ, when each brings many: their stiffness is alike.
     return jax.lax.map(lambda pair: jax.vmap(one, (None, 0))(*pair), (lam, start))
-
-
-def checked(
-    lam: Float[Array | np.ndarray, "M p"],
-    start: Float[Array | np.ndarray, "M *d"],
-    axes: tuple[str, ...],
-) -> tuple[np.ndarray, np.ndarray]:
-    """λ and initial states in float64.
-
-    Raises:
-        ValueError: `start` does not have these axes, there is not one entry for each λ,
-            or a state is not finite.
-    """
-    lam, start = np.asarray(lam, np.float64), np.asarray(start, np.float64)
-    if lam.ndim != 2 or start.ndim != len(axes) or len(lam) != len(start):
-        raise ValueError(
-            f"lam has shape {lam.shape} and start {start.shape}, expected (M, p) and "
-            f"({', '.join(axes)})"
-        )
-    if not np.all(np.isfinite(start)):
-        raise ValueError("start is not finite, expected finite initial states")
-    return lam, start
-
-
-def solve(
-    slope: Callable[[PyTree], PyTree],
-    start: PyTree,
-    t: Float[Array, " T"],
-    rtol: Float[Array, ""],
-    *,
-    solver: dfx.AbstractSolver,
-    max_steps: int,
-) -> tuple[PyTree, Bool[Array, ""]]:
-    """One solution dy/dt = slope(y) at times t, and whether it reached the end."""
-    solution = dfx.diffeqsolve(
-        dfx.ODETerm(lambda t, y, args: slope(y)),
-        solver,
-        t0=0.0,
-        t1=t[-1],
-        dt0=None,
-        y0=start,
-        saveat=dfx.SaveAt(ts=t),
-        # A field that blows up stops where no step is small enough.
-        stepsize_controller=dfx.PIDController(
-            rtol=rtol, atol=rtol, dtmin=1e-12, force_dtmin=False
-        ),
-        max_steps=max_steps,
-        # One solution that fails is a result; the others go on.
-        throw=False,
-    )
-    fine = [jnp.all(jnp.isfinite(y)) for y in jax.tree.leaves(solution.ys)]
-    return solution.ys, jnp.all(jnp.stack(fine)) & (
-        solution.result == dfx.RESULTS.successful
-    )

@@ -32,6 +32,8 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Tests compile much and compute little. For the same reason they jit what they test:
 # eager mode would compile every single operation.
 jax.config.update("jax_disable_most_optimizations", True)
+# So that a test can split work between devices; all else runs on the first.
+jax.config.update("jax_num_cpu_devices", 4)
 # A test looks where an error was raised.
 jax.config.update("jax_traceback_filtering", "off")
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Box
 
 LINEAR = Box(t=(0, 1), x=(-3, 5))
@@ -77,6 +78,11 @@ def test_the_logarithm_makes_a_difference():
         (np.nan, 1),
         (0, 1, "log"),
         (1, 2, "linear"),
+        (1, 2, ["log"]),
+        ("1", "2"),
+        ([1], 2),
+        (None, 1),
+        (1, 2, None),
     ],
     ids=repr,
 )
@@ -165,3 +171,55 @@ def test_point_accepts_the_whole_box():
 def test_point_names_the_coordinate_outside(point, name):
     with pytest.raises(ValueError, match=f"point: {name} = .*expected a value in"):
         LINEAR.point(jnp.array(point))
+
+
+@pytest.mark.parametrize(
+    "given", [[0, 2], np.array([0, 2]), (np.float32(0), 2)], ids=repr
+)
+def test_a_range_may_be_any_pair_of_numbers(given, unchecked):
+    box = Box(t=given)
+    assert box == Box(t=(0.0, 2.0)) and hash(box) == hash(Box(t=(0, 2)))
+
+
+def test_values_may_be_lists_or_whole_numbers(unchecked):
+    rows = [[0, -3], [1, 5]]
+    for values in (rows, np.array(rows), jnp.array(rows)):
+        np.testing.assert_array_equal(LINEAR.scale(values), [[-1, -1], [1, 1]])
+        LINEAR.point(values[0])
+    np.testing.assert_array_equal(LINEAR.unscale([-1, 1]), [0, 5])
+    np.testing.assert_array_equal(LINEAR.parameter([1, 5]), [1, 5])
+
+
+def test_values_have_one_column_for_each_axis():
+    for change in (LINEAR.scale, LINEAR.unscale):
+        with pytest.raises(
+            ValueError, match=r"values has shape \(4, 3\), expected \(..., 2\)"
+        ):
+            change(jnp.ones((4, 3)))
+    with pytest.raises(ValueError, match=r"point has shape \(3,\), expected \(2,\)"):
+        LINEAR.point(jnp.ones(3))
+
+
+def test_a_traced_point_is_checked_for_shape_only():
+    def check(point):
+        LINEAR.point(point)
+        return point
+
+    jax.jit(check)(jnp.array([7.0, 7.0]))
+    with pytest.raises(ValueError, match="point has shape"):
+        jax.jit(check)(jnp.ones(3))
+
+
+def test_scale_keeps_the_precision(x64):
+    for dtype in (jnp.float32, jnp.float64):
+        values = jnp.array([2.5, 1e-2, 7], dtype)
+        assert MIXED.scale(values).dtype == MIXED.unscale(values).dtype == dtype
+
+
+def test_junk_for_boxes(throw_junk_at):
+    throw_junk_at(hpx.Box, t=(0, 1), x=(1e-3, 1, "log"))
+    throw_junk_at(MIXED.scale, values=np.array([[2.5, 1e-2, 7]]))
+    throw_junk_at(MIXED.unscale, values=np.array([[0.5, -1, 0]]))
+    throw_junk_at(LOG.parameter, lam=0.01)
+    throw_junk_at(MIXED.parameter, lam=np.array([2.5, 1e-2, 7]))
+    throw_junk_at(MIXED.point, point=np.array([2.5, 1e-2, 7]))

@@ -33,7 +33,7 @@ def test_numbers(value):
 
 
 @pytest.mark.parametrize(
-    "value", [-1, np.nan, np.inf, "0.5", None, True, 1j, [1.0, 2.0], 10**400]
+    "value", [-1, np.nan, np.inf, "0.5", None, True, 1j, [1.0], np.ones(1), 10**400]
 )
 def test_what_is_no_number(value):
     match = r"x = .*, expected a finite number of at least 0"
@@ -129,3 +129,24 @@ def test_choices():
     for bad in ("other", 1, jnp.ones(2), ["split"]):
         with pytest.raises(ValueError, match="init = .*, expected one of split, plain"):
             checks.choice("init", bad, ("split", "plain"))
+
+
+@pytest.mark.parametrize(
+    "value", [[[1, 2]], np.ones((1, 2), np.float32), jnp.ones((1, 2), jnp.bfloat16)]
+)
+def test_numpy_arrays_are_float64_in_either_mode(value):
+    found = checks.numpy_array("points", value, "n", 2)
+    assert type(found) is np.ndarray and found.dtype == np.float64
+    assert not jax.config.jax_enable_x64
+
+
+def test_numpy_arrays_are_checked_like_others():
+    for bad, match in (
+        ("text", r"x = 'text', expected an array of real numbers, shape \(n,\)"),
+        (np.ones((2, 2)), r"x has shape \(2, 2\), expected \(n,\)"),
+        ([0.0, np.nan], r"x holds nan at \(1,\), expected finite"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            checks.numpy_array("x", bad, "n", finite=True)
+    with pytest.raises(ValueError, match=r"(?s)x = .* neither jax.jit nor jax.vmap"):
+        jax.jit(lambda x: checks.numpy_array("x", x, "n"))(jnp.ones(2))

@@ -2,10 +2,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import PINNRows, distill, follow
+from hyperpinn_eqx import PINNRows, TrainingStopped, distill, follow
 from hyperpinn_eqx.continuation import SingleNet
 from hyperpinn_eqx.journal import Journal, Stopped
 
@@ -74,6 +75,140 @@ def test_a_stopped_path_goes_on_to_the_same_weights(
     resumed, whole = run(Journal(path, {}, resume=True)), run(None)
     np.testing.assert_array_equal(resumed.model, whole.model)
     np.testing.assert_array_equal(resumed.history["total"], whole.history["total"])
+
+
+class SpoiltAt(hpx.AbstractPDE):
+    """The heat equation, but for one κ at which its start is not a number."""
+
+    domain = hpx.Box(t=(0, 1), x=(-1, 1))
+    parameters = hpx.Box(kappa=(0.01, 1.0, "log"))
+    derivatives = ("t", "xx")
+    spoilt: float = eqx.field(static=True)
+
+    def residual(self, u, tx, lam):
+        return u.t - lam * u.xx
+
+    def initial(self, tx, lam):
+        return jnp.where(lam == self.spoilt, jnp.nan, -jnp.sin(jnp.pi * tx[1]))
+
+    def boundary(self, tx, lam):
+        return jnp.zeros(())
+
+
+def test_a_path_that_breaks_off_names_its_lambda_and_keeps_the_rest(
+    rows, start, tmp_path, getkey
+):
+    lams, key = jnp.array([[0.5], [0.25], [0.125], [0.0625]]), getkey()
+    good, bad = (
+        PINNRows(SpoiltAt(at), rows.initial, rows.boundary, 20) for at in (9.0, 0.125)
+    )
+    options = {"first": 2, "steps": 2, "key": key, "progress": False}
+    path = tmp_path / "path.journal"
+    with pytest.raises(TrainingStopped) as caught:
+        follow(start, bad, lams, journal=Journal(path, {}, every=0.0), **options)
+    reason = "the loss of the batch became nan at step 1 for λ = [0.125]"
+    assert caught.value.reason == reason
+    result, whole = caught.value.result, follow(start, good, lams, **options)
+    assert result.history["total"].shape == (2,)
+    np.testing.assert_array_equal(result.model, whole.model[:2])
+    # It goes on from the last good λ.
+    journal = Journal(path, {}, resume=True)
+    resumed = follow(start, good, lams, journal=journal, **options)
+    np.testing.assert_array_equal(resumed.model, whole.model)
+
+
+def test_a_distillation_that_explodes_keeps_the_last_good_model(
+    hyper, getkey, monkeypatch
+):
+    monkeypatch.setattr(optax, "adam", lambda rate: optax.sgd(np.inf))
+    lams = jnp.array([[0.1], [0.2]])
+    path = jnp.stack([jnp.zeros(25), jnp.ones(25)])
+    with pytest.raises(TrainingStopped, match="the weights became .* step 1") as caught:
+        distill(hyper, lams, path, steps=3, key=getkey(), progress=False)
+    model = caught.value.result.model
+    assert isinstance(model, hpx.HyperPINN)
+    assert eqx.tree_equal(model.trunk, hyper.trunk)
+    np.testing.assert_allclose(model.theta0, 0.5)
+
+
+def test_a_path_that_is_not_finite_is_an_error(hyper, getkey):
+    path = jnp.ones((3, 25)).at[1, 7].set(jnp.inf)
+    lams = jnp.array([[0.1], [0.2], [0.3]])
+    with pytest.raises(ValueError, match=r"path holds inf at \(1, 7\), expected"):
+        distill(hyper, lams, path, key=getkey())
+    with pytest.raises(ValueError, match=r"lams holds nan at \(2, 0\), expected"):
+        distill(hyper, lams.at[2].set(jnp.nan), path, key=getkey())
+
+
+def test_a_path_has_the_precision_of_the_model(hyper, getkey):
+    lams, path = jnp.array([[0.1], [0.2]]), jnp.ones((2, 25))
+    single = hpx.cast(hyper, jnp.float32)
+    with pytest.raises(ValueError, match="path is float64, expected float32 .*cast"):
+        distill(single, lams, path, key=getkey())
+    options = {"steps": 2, "key": getkey(), "progress": False}
+    found = distill(single, lams, path.astype(jnp.float32), **options).model
+    assert found.head.dtype == found.theta0.dtype == jnp.float32
+
+
+def test_networks_that_cannot_be_followed_are_errors(rows, start, getkey):
+    lams = jnp.array([[0.1]])
+    with pytest.raises(ValueError, match="net has float32 weights, expected float64"):
+        follow(hpx.cast(start, jnp.float32), rows, lams, key=getkey())
+    bad = eqx.tree_at(lambda n: n.biases[0], start, start.biases[0].at[1].set(jnp.nan))
+    with pytest.raises(ValueError, match=r"net.biases\[0\] holds nan at \(1,\)"):
+        follow(bad, rows, lams, key=getkey())
+    with pytest.raises(ValueError, match=r"lams holds nan at \(0, 0\), expected"):
+        follow(start, rows, lams * jnp.nan, key=getkey())
+
+
+@pytest.mark.parametrize("bad", [0.0, -0.1])
+def test_a_lambda_that_cannot_be_is_an_error(bad, rows, start, hyper, getkey):
+    lams = jnp.array([[0.1], [bad]])
+    match = f"lams: kappa = {bad}, expected a positive number"
+    with pytest.raises(ValueError, match=match):
+        follow(start, rows, lams, key=getkey())
+    with pytest.raises(ValueError, match=match):
+        distill(hyper, lams, jnp.ones((2, 25)), key=getkey())
+
+
+def test_a_single_net_is_told_by_its_shape(start, heat):
+    config = SingleNet(start, heat.parameters).config()
+    assert config == {"class": "SingleNet", "main": start.spec.config()}
+
+
+def test_junk_for_a_single_net(start, heat, throw_junk_at):
+    throw_junk_at(hpx.SingleNet, net=start, parameters=heat.parameters)
+
+
+def test_junk_for_a_path(rows, start, getkey, tmp_path, throw_junk_at):
+    throw_junk_at(
+        hpx.follow,
+        examples=6,
+        net=start,
+        rows=PINNRows(rows.problem, rows.initial[:2], rows.boundary[:2], 2),
+        lams=jnp.array([[0.1]]),
+        key=getkey(),
+        steps=1,
+        first=1,
+        redraw=1,
+        progress=False,
+        what="continuation",
+        journal=Journal(tmp_path / "journal", {}, resume=True),
+    )
+
+
+def test_junk_for_a_distillation(hyper, getkey, throw_junk_at):
+    throw_junk_at(
+        hpx.distill,
+        examples=10,
+        model=hyper,
+        lams=jnp.array([[0.1], [0.2]]),
+        path=jnp.stack([jnp.zeros(25), jnp.ones(25)]),
+        key=getkey(),
+        steps=1,
+        rate=1e-3,
+        progress=False,
+    )
 
 
 def test_distillation_brings_the_hypernetwork_onto_the_path(hyper, getkey):

@@ -74,7 +74,8 @@ def test_only_every_so_many_th_state_counts(data):
     states = np.full((3, 2, 21, 3), np.nan)
     states[:, :, ::5] = data.states[:, :, ::5]
     family = scaled(lambda lam: 1 + lam[2] / 100)
-    thinned = field_error(family, Lorenz(), trajectories(states), every=5)
+    thin = trajectories(states, finished=np.zeros((3, 2), bool))
+    thinned = field_error(family, Lorenz(), thin, every=5)
     whole = field_error(family, Lorenz(), data, every=5)
     assert np.isfinite(thinned[0]) and thinned[0] == whole[0]
 
@@ -92,7 +93,7 @@ def test_a_float32_model_has_a_field_error_in_float64(data, getkey):
 
 @pytest.mark.parametrize("every", [0, -2])
 def test_a_bad_stride_is_an_error(every, data):
-    with pytest.raises(ValueError, match=f"every = {every}, expected at least 1"):
+    with pytest.raises(ValueError, match=f"every = {every}, expected an integer of at"):
         field_error(Lorenz(), Lorenz(), data, every=every)
 
 
@@ -143,9 +144,8 @@ def test_a_perfect_forecast_is_valid_to_the_end(data):
 def test_a_forecast_whose_solver_gave_up_is_wrong_from_there(bad):
     true, found = np.zeros((1, 1, 6, 3)), np.zeros((1, 1, 6, 3))
     found[0, 0, 3:] = bad
-    times = valid_prediction_time(
-        trajectories(found), trajectories(true), np.array([1.0])
-    )
+    found = trajectories(found, finished=np.array([[False]]))
+    times = valid_prediction_time(found, trajectories(true), np.array([1.0]))
     np.testing.assert_allclose(times, [[0.3]], rtol=1e-12)
 
 
@@ -178,10 +178,95 @@ def test_what_does_not_belong_together_is_an_error(other):
 
 
 @pytest.mark.parametrize(
-    ("scale", "threshold"),
-    [([1.0, 0.0, 1.0], 0.4), ([1.0, np.nan, 1.0], 0.4), ([1.0, 1.0, 1.0], 0.0)],
-    ids=["zero", "nan", "threshold"],
+    ("scale", "threshold", "said"),
+    [
+        ([1.0, 0.0, 1.0], 0.4, "scale = .*expected positive numbers"),
+        ([1.0, np.nan, 1.0], 0.4, r"scale holds nan at \(1,\)"),
+        ([1.0, 1.0], 0.4, r"scale has shape \(2,\), expected \(3,\)"),
+        ([1.0, 1.0, 1.0], 0.0, "threshold = 0.0, expected a finite number above 0"),
+    ],
+    ids=["zero", "nan", "two", "threshold"],
 )
-def test_a_scale_that_is_not_positive_is_an_error(scale, threshold, data):
-    with pytest.raises(ValueError, match="scale = .*expected positive numbers"):
+def test_a_scale_that_is_not_positive_is_an_error(scale, threshold, said, data):
+    with pytest.raises(ValueError, match=said):
         valid_prediction_time(data, data, np.array(scale), threshold=threshold)
+
+
+def test_a_truth_that_did_not_finish_is_an_error(data):
+    finished = np.ones((3, 2), bool)
+    finished[2, 1] = False
+    true = trajectories(np.asarray(data.states), finished=finished)
+    said = r"true holds unfinished trajectories.*the first at \(2, 1\): did not finish"
+    for measure in (
+        trajectory_errors,
+        lambda *two: valid_prediction_time(*two, np.ones(3)),
+    ):
+        with pytest.raises(ValueError, match=said):
+            measure(data, true)
+
+
+def test_forecasts_for_other_parameters_are_an_error(data):
+    other = eqx.tree_at(lambda d: d.lam, data, data.lam[::-1])
+    with pytest.raises(ValueError, match="(?s)found.lam = .*expected that of true"):
+        trajectory_errors(other, data)
+    # A rounded λ is the same.
+    single = hpx.cast(data, jnp.float32)
+    assert np.all(trajectory_errors(single, data) < 1e-12)
+
+
+def test_a_state_that_is_not_finite_has_no_field_error(data):
+    states = np.asarray(data.states).copy()
+    states[1, 0, 10, 2] = np.nan
+    gap = trajectories(states, finished=np.zeros((3, 2), bool))
+    said = r"trajectories.states holds nan at \(1, 0, 1, 2\), expected finite numbers"
+    with pytest.raises(ValueError, match=said):
+        field_error(Lorenz(), Lorenz(), gap)
+
+
+def test_a_field_that_is_not_finite_has_the_error_nan(data):
+    pooled, each = field_error(scaled(lambda lam: lam[2] / lam[2]), Lorenz(), data)
+    np.testing.assert_array_equal(np.isnan(each), [True, False, False])
+    assert np.isnan(pooled)
+
+
+def test_at_rest_the_field_error_is_infinite(data):
+    pooled, each = field_error(Lorenz(), scaled(lambda lam: 0), data)
+    assert pooled == np.inf and np.all(each == np.inf)
+
+
+@pytest.mark.parametrize("argument", ["family", "exact"])
+def test_a_family_for_other_states_is_an_error(argument, data):
+    wrong = {"family": Lorenz(), "exact": Lorenz()}
+    wrong[argument] = lambda lam: lambda x: x[:2]
+    said = rf"{argument}\(lam\)\(x\) has shape \(2,\).*those of trajectories"
+    with pytest.raises(ValueError, match=said):
+        field_error(**wrong, trajectories=data)
+
+
+def test_huge_forecasts_are_wrong_and_nothing_else():
+    true, found = np.zeros((1, 1, 4, 3)), np.zeros((1, 1, 4, 3))
+    found[0, 0, 2:] = 1e200
+    found, true = trajectories(found), trajectories(true)
+    np.testing.assert_array_equal(trajectory_errors(found, true), [[np.inf]])
+    times = valid_prediction_time(found, true, np.ones(1))
+    np.testing.assert_allclose(times, [[0.2]], rtol=1e-12)
+
+
+def test_junk(throw_junk_at):
+    data = trajectories(np.ones((2, 1, 3, 3)))
+    throw_junk_at(
+        hpx.field_error,
+        family=Lorenz(),
+        exact=Lorenz(),
+        trajectories=data,
+        every=2,
+        examples=20,
+    )
+    throw_junk_at(hpx.trajectory_errors, found=data, true=data)
+    throw_junk_at(
+        hpx.valid_prediction_time,
+        found=data,
+        true=data,
+        scale=np.ones(2),
+        threshold=0.4,
+    )

@@ -7,7 +7,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from hyperpinn_eqx import Box, HyperPINN, MainNetSpec
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx import Box, HyperPINN, MainNetSpec, cast
 
 MAIN = MainNetSpec((2, 8, 6, 1), Box(t=(0, 1), x=(-1, 1)))
 NU = Box(nu=(1e-3, 1e-1, "log"))
@@ -119,14 +120,113 @@ def test_no_weight_vanishes_at_the_centre_of_the_range(init):
 
 
 def test_an_unknown_init_is_an_error(getkey, unchecked):
-    with pytest.raises(ValueError, match="init = 'xavier', expected 'split'"):
+    message = "^init = 'xavier', expected one of split, common, hyperfan, plain$"
+    with pytest.raises(ValueError, match=message):
         HyperPINN(MAIN, NU, (4,), init="xavier", key=getkey())
 
 
-@pytest.mark.parametrize("hidden", [(), (0,), (4, -1)], ids=str)
-def test_bad_widths_are_errors(hidden, getkey):
-    with pytest.raises(ValueError, match="hidden = .*expected one or more widths"):
+@pytest.mark.parametrize("hidden", [(), (0,), (4, -1), 4, (4, 2.5)], ids=str)
+def test_bad_widths_are_errors(hidden, getkey, unchecked):
+    with pytest.raises(
+        ValueError, match="^hidden = .*, expected 1 or more widths >= 1$"
+    ):
         HyperPINN(MAIN, NU, hidden, key=getkey())
+
+
+def trunk_of(init):
+    """The moments of a wide trunk's weights and biases, in units of the usual ones."""
+    build = eqx.filter_jit(HyperPINN)
+    model = build(MAIN, NU, (300, 200), init=init, key=jr.key(0))
+    (_, weight), (_, bias) = model.trunk
+    return np.array([np.std(weight) * 250**0.5, np.std(bias) * 900**0.5, bias.max()])
+
+
+@pytest.mark.parametrize("init", ["split", "hyperfan", "plain"])
+def test_the_trunk_starts_as_an_ordinary_network_does(init):
+    weight, bias, largest = trunk_of(init)
+    np.testing.assert_allclose([weight, bias], [1, 1], rtol=0.1)
+    assert largest <= 300**-0.5
+
+
+def test_a_common_trunk_starts_with_half_the_weights_and_no_biases():
+    weight, bias, _ = trunk_of("common")
+    np.testing.assert_allclose([weight, bias], [0.5, 0], rtol=0.02, atol=1e-12)
+
+
+@pytest.mark.parametrize("init", ["split", "common", "hyperfan", "plain"])
+def test_the_head_is_scaled_by_the_features_mean_square_over_the_range(init):
+    main = MainNetSpec((2, 40, 1), MAIN.inputs)
+    build = eqx.filter_jit(HyperPINN)
+    model = build(main, NU, (4, 60), init=init, key=jr.key(0))
+    size = {"weight": 40 * 2, "bias": 40}
+    first, biases, last = np.split(model.head, [size["weight"], sum(size.values())])
+    if init == "plain":
+        found = np.var(model.head)
+        np.testing.assert_allclose(found, 2 / (main.size + 60), rtol=0.05)
+        assert not np.any(model.theta0)
+        return
+    lams = jnp.linspace(-1, 1, 101)[:, None]
+    power = np.mean(np.sum(np.asarray(jax.vmap(model.features)(lams)) ** 2, axis=1))
+    share = {"split": 0.5, "common": 0.05, "hyperfan": 1}[init]
+    # Glorot's variances are 2/42 and 2/41.
+    found = np.array([np.var(first) * 21, np.var(last[:-1]) * 20.5]) * power
+    np.testing.assert_allclose(found, [share, share], rtol=0.15)
+    assert not np.any(biases) and not np.any(last[-1])
+
+
+@pytest.mark.parametrize("hidden", [[4, 3], np.array([4, 3])], ids=["list", "NumPy"])
+def test_widths_may_come_in_any_sequence(hidden, hyper, unchecked):
+    main, nu = hyper.main, hyper.parameters
+    found, expected = (
+        eqx.filter_eval_shape(lambda w=w: HyperPINN(main, nu, w, key=jr.key(0)))
+        for w in (hidden, (4, 3))
+    )
+    assert eqx.tree_equal(found, expected)
+    assert found.config() == {
+        "class": "HyperPINN",
+        "main": hyper.main.config(),
+        "parameters": hyper.parameters.ranges(),
+        "hidden": [4, 3],
+    }
+
+
+def test_one_hidden_layer_is_enough(hyper):
+    one = eqx.filter_eval_shape(HyperPINN, MAIN, NU, (3,), key=jr.key(0))
+    assert one.config()["hidden"] == [3]
+    assert one.head.shape == (MAIN.size, 3)
+
+
+def test_junk_for_a_hyperpinn(throw_junk_at, hyper):
+    good = {"main": hyper.main, "parameters": hyper.parameters, "hidden": (4, 3)}
+    throw_junk_at(hpx.HyperPINN, **good, init="split", key=jr.key(0), examples=25)
+
+
+def test_junk_for_its_parts(throw_junk_at, hyper):
+    for part in (hyper.features, hyper.generate):
+        throw_junk_at(part, scaled=np.array([0.5]), examples=25)
+
+
+@pytest.mark.parametrize(
+    ("weights", "given"), [("float32", "float64"), ("float64", "float32")]
+)
+def test_it_computes_in_its_own_precision(weights, given, x64, hyper):
+    model, lam = cast(hyper, weights), jnp.array([0.3], given)
+
+    def total(lam):
+        return jnp.sum(model.generate(lam).flatten() ** 2)
+
+    value, slope = jax.jit(jax.value_and_grad(total))(lam)
+    expected, same = jax.jit(jax.value_and_grad(total))(lam.astype(weights))
+    assert (value.dtype, slope.dtype) == (weights, given)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(slope.astype(float), same.astype(float), rtol=1e-5)
+
+
+def test_the_trunk_is_all_but_the_head(hyper):
+    head = {"head": hyper.head, "theta0": hyper.theta0}
+    weights, biases = hyper.trunk
+    assert weights is hyper.weights and biases is hyper.biases
+    assert len(jax.tree.leaves((hyper.trunk, head))) == len(jax.tree.leaves(hyper))
 
 
 def test_the_key_decides_the_weights(hyper):

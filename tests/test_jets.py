@@ -1,3 +1,4 @@
+import copy
 import itertools
 
 import equinox as eqx
@@ -90,11 +91,30 @@ def test_the_way_for_gradients_has_the_same_values_and_gradients(name, points, x
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12 * size)
 
 
-def test_a_wide_network_keeps_its_matrix_products(points, getkey, x64):
-    spec = MainNetSpec((2, 40, 1), DOMAIN)
-    net = eqx.filter_jit(spec.init)(key=getkey())
-    text = str(jax.make_jaxpr(lambda p: hpx.jets(net, p, ("x",), reverse=True))(points))
-    assert "custom_vjp" not in text and "dot_general" in text
+def program(net, points, words, **options):
+    """The text of the program that JAX makes of a jet."""
+    return str(jax.make_jaxpr(lambda p: hpx.jets(net, p, words, **options))(points))
+
+
+@pytest.mark.parametrize(
+    ("width", "options", "written_out"),
+    [(16, {"reverse": True}, True), (17, {"reverse": True}, False), (16, {}, False)],
+)
+def test_only_narrow_products_for_gradients_are_written_out(
+    width, options, written_out, points, getkey
+):
+    net = init(MainNetSpec((2, width, 1), DOMAIN), getkey())
+    text = program(net, points, ("x",), **options)
+    assert ("custom_vjp" in text) == written_out
+
+
+def test_the_fast_way_takes_one_pass_for_all_derivatives(points, getkey):
+    net = init(SPECS["one output"], getkey())
+    passes = [
+        program(f, points, words).count("tanh")
+        for f, words in ((net, ()), (net, UP_TO_SECOND), (net.__call__, UP_TO_SECOND))
+    ]
+    assert 0 < passes[0] == passes[1] < passes[2]
 
 
 def test_an_odd_network_has_its_slope_at_the_middle_too(x64):
@@ -170,6 +190,15 @@ def test_a_network_with_a_logarithmic_range(where, x64, getkey):
     np.testing.assert_allclose(u.s, expected, rtol=1e-13)
 
 
+def test_nothing_depends_on_a_fixed_coordinate(x64, getkey):
+    net = init(MainNetSpec((2, 4, 1), Box(t=(1, 1), x=(-3, 1))), getkey())
+    points = jnp.array([[1.0, 0.5], [1.0, -2.0]])
+    fast, slow = (jets(f, points, UP_TO_SECOND) for f in (net, net.__call__))
+    np.testing.assert_array_equal(fast.t, [0, 0])
+    np.testing.assert_array_equal(fast.tx, [0, 0])
+    np.testing.assert_allclose(fast.xx, slow.xx, rtol=1e-13)
+
+
 def test_other_coordinates_than_t_and_x(x64):
     u = jets(lambda p: p[0] * p[1] * p[2], jnp.array([[2.0, 3, 5]]), ("xz",), "xyz")
     np.testing.assert_allclose(u.xz, [3])
@@ -201,20 +230,134 @@ def test_jets_come_in_the_networks_precision(getkey):
     assert {leaf.dtype for leaf in jax.tree.leaves(u)} == {jnp.dtype("float32")}
 
 
+@pytest.mark.parametrize("words", [UP_TO_SECOND, ("t", "txx")], ids=["fast", "generic"])
+@pytest.mark.parametrize(
+    ("weights", "given"), [("float32", "float64"), ("float64", "float32")]
+)
+def test_a_network_computes_in_its_own_precision(weights, given, words, points, getkey):
+    net = hpx.cast(init(SPECS["scaled outputs"], getkey()), weights)
+
+    def values(points):
+        return jnp.stack(jax.tree.leaves(hpx.jets(net, points, words)))
+
+    def slopes(points):
+        return jax.grad(lambda points: jnp.sum(values(points) ** 2))(points)
+
+    same = points.astype(given).astype(weights)
+    for f, dtype in ((values, weights), (slopes, given)):
+        found, expected = jax.jit(f)(points.astype(given)), jax.jit(f)(same)
+        assert (found.dtype, expected.dtype) == (dtype, weights)
+        rtol = 1e-4 if "float32" in (dtype, weights) else 1e-12
+        np.testing.assert_allclose(
+            found.astype(float), expected.astype(float), rtol=rtol, atol=rtol
+        )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_any_other_function_gets_the_points_as_they_are(dtype, points):
+    seen = []
+    points = points.astype(dtype)
+    u = hpx.jets(lambda p: seen.append(p.dtype) or p[0] * p[1], points, ("x",))
+    assert {*seen, u.x.dtype} == {jnp.dtype(dtype)}
+
+
+def test_points_may_be_lists_or_whole_numbers(getkey, unchecked):
+    net = init(SPECS["one output"], getkey())
+    expected = jets(net, jnp.array([[0.0, -2.0], [1.0, 0.0]]))
+    rows = [[0, -2], [1, 0]]
+    for points in (rows, np.array(rows), jnp.array(rows), np.array(rows, float)):
+        found = jets(net, points, ["t", "x", "xx"], ["t", "x"])
+        assert found.xx.dtype == jnp.float32
+        np.testing.assert_allclose(found.xx, expected.xx, rtol=1e-6)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_no_points_have_no_values(outputs, getkey):
+    net = init(MainNetSpec((2, 3, outputs), DOMAIN), getkey())
+    shape = (0,) if outputs == 1 else (0, 2)
+    for f in (net, net.__call__):
+        u = jets(f, jnp.zeros((0, 2)))
+        assert u.value.shape == u.xx.shape == shape
+
+
 @pytest.mark.parametrize("word", ["y", "xy", "", "u_x"])
 def test_an_unknown_word_is_an_error(word):
-    with pytest.raises(ValueError, match=f"derivatives: '{word}', expected letters"):
+    message = rf"^derivatives: '{word}', expected letters of \('t', 'x'\)$"
+    with pytest.raises(ValueError, match=message):
         jets(jnp.sum, jnp.zeros((3, 2)), ("t", word))
 
 
-def test_points_must_fit_the_coordinates(unchecked):
-    for shape in ((2,), (4, 3), (4, 1)):
-        with pytest.raises(ValueError, match="points has shape .*expected") as error:
-            jets(jnp.sum, jnp.zeros(shape))
-        assert str(shape) in str(error.value)
+@pytest.mark.parametrize("shape", [(4, 3), (4, 1)], ids=str)
+def test_points_must_fit_the_coordinates(shape):
+    with pytest.raises(ValueError) as error:
+        jets(jnp.sum, jnp.zeros(shape))
+    assert str(error.value) == (
+        f"points has shape {shape}, expected (n, 2) for coordinates ('t', 'x')"
+    )
+
+
+def test_points_are_a_matrix(unchecked):
+    with pytest.raises(
+        ValueError, match=r"^points has shape \(2,\), expected \(n, d\)"
+    ):
+        hpx.jets(jnp.sum, jnp.zeros(2))
+
+
+def test_coordinates_must_fit_the_network(getkey):
+    net = init(SPECS["one output"], getkey())
+    with pytest.raises(ValueError) as error:
+        jets(net, jnp.zeros((4, 3)), ("t",), "txy")
+    assert str(error.value) == (
+        "coordinates = ('t', 'x', 'y'), expected 2 for a network of t, x"
+    )
+
+
+def test_coordinates_differ():
+    message = r"^coordinates = \('x', 'x'\), expected different letters$"
+    with pytest.raises(ValueError, match=message):
+        jets(jnp.sum, jnp.zeros((4, 2)), ("x",), ("x", "x"))
+
+
+@pytest.mark.parametrize("words", ["xx", ("t", 1), {"t": 1}], ids=str)
+def test_words_are_strings_in_a_tuple(words, unchecked):
+    with pytest.raises(TypeError, match=r"^derivatives = .*, expected a (tuple|str)"):
+        hpx.jets(jnp.sum, jnp.zeros((4, 2)), words)
+
+
+def test_reverse_is_true_or_false(unchecked):
+    message = "^reverse = 'yes', expected one of True, False$"
+    with pytest.raises(ValueError, match=message):
+        hpx.jets(jnp.sum, jnp.zeros((4, 2)), reverse="yes")
+
+
+def test_junk_for_jets(throw_junk_at, getkey):
+    net = init(SPECS["one output"], getkey())
+    points, words = np.array([[0.5, 0.0], [1.5, -2.0]]), ("t", "xx")
+    throw_junk_at(
+        hpx.jets, u=net, points=points, derivatives=words, coordinates=("t", "x")
+    )
+    throw_junk_at(hpx.jets, only=["reverse"], u=net, points=points, reverse=False)
+    throw_junk_at(hpx.jets, only=["points"], u=jnp.prod, points=points)
 
 
 def test_a_jet_says_what_it_lacks():
     u = Jet(jnp.zeros(3), {"t": jnp.zeros(3), "x": jnp.zeros(3)})
-    with pytest.raises(AttributeError, match=r"no 'xx', only value, t, x"):
+    with pytest.raises(AttributeError) as error:
         _ = u.xx
+    assert str(error.value) == (
+        "this jet has no 'xx', only value, t, x; name more in the problem's "
+        "`derivatives`"
+    )
+
+
+def test_a_jet_can_be_copied():
+    u = copy.deepcopy(Jet(jnp.zeros(3), {"t": jnp.ones(3)}))
+    np.testing.assert_array_equal(u.t, np.ones(3))
+
+
+def test_junk_for_a_jet(throw_junk_at):
+    one = jnp.ones(3)
+    throw_junk_at(hpx.Jet, value=one, derivatives={"x": one})
+    for derivatives in ([one], {"x": 1.0}):
+        with pytest.raises(TypeError, match=r"^derivatives.* = .*, expected a"):
+            Jet(one, derivatives)

@@ -7,6 +7,7 @@ from jax.flatten_util import ravel_pytree
 
 from hyperpinn_eqx.continuation import SingleNet
 from hyperpinn_eqx.kernel import (
+    System,
     compressed_rows,
     dense_jacobian,
     hyper_kernel,
@@ -188,3 +189,34 @@ def test_the_hypernetwork_runs_once_for_all_rows_of_a_lambda(hyper, items, count
     eqx.filter_jit(compressed_rows)(row, 25, counted, lam, here, jax.random.key(0))
     jax.effects_barrier()
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("kind", ["hyper", "concat", "single"])
+@pytest.mark.parametrize("rank", [25, 6], ids=["primal", "dual"])
+def test_the_size_of_a_system_is_that_of_the_jacobian(kind, rank, items, request):
+    model = request.getfixturevalue(kind)
+    trained = jax.tree.map(eqx.is_inexact_array, model)
+    arguments = jnp.asarray(LAMS), items, jax.random.key(0)
+    system = linearise(row, rank, trained, model, *arguments)
+    expected = np.sum(jacobian(model, items) ** 2)
+    np.testing.assert_allclose(system.size, expected, rtol=1e-10)
+
+    def steep(net, lam, item):
+        # One residual at one λ is finite, but has a root of 0 in it.
+        value = row(net, lam, item)
+        here = item["scale"] == items["scale"][1, 2]
+        gap = value - jax.lax.stop_gradient(value)
+        return value + jnp.sqrt(gap + jnp.where(here, 0.0, 1.0))
+
+    spoilt = linearise(steep, rank, trained, model, *arguments)
+    assert not jnp.isfinite(spoilt.size)
+
+
+def test_a_matrix_that_cannot_be_factorised_gives_nan(single):
+    # Of rank 1, with a second pivot of exactly 0.
+    n = single.net.spec.size
+    system = System(jnp.full((n, n), 4.0), jnp.ones(n), None)
+    trained = jax.tree.map(eqx.is_inexact_array, single)
+    model, promised = solve(trained, single, jnp.asarray(LAMS), system, jnp.array(0.0))
+    assert jnp.isnan(promised)
+    assert all(jnp.all(jnp.isnan(leaf)) for leaf in jax.tree.leaves(model))

@@ -2,6 +2,7 @@ import base64
 import json
 import re
 
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -75,3 +76,43 @@ def test_other_models_are_refused(unchecked):
         hpx.live_figure(
             hpx.load_pretrained("burgers-hyperpinn"), hpx.Burgers(), jnp.ones(3)
         )
+
+
+def test_weights_that_are_not_finite_are_refused(burgers):
+    model, _ = burgers
+    broken = eqx.tree_at(lambda m: m.theta0, model, model.theta0.at[7].set(jnp.nan))
+    with pytest.raises(ValueError, match="model has weights that are not finite"):
+        hpx.live_figure(broken, hpx.Burgers())
+
+
+def test_a_family_may_have_no_exact_solution(heat, hyper):
+    figure = hpx.live_figure(hyper, heat, 0.1)
+    assert figure.data["equation"] is None
+    np.testing.assert_allclose(figure.data["start"], [0.1], rtol=1e-6)
+    assert "exact" not in figure.data["golden"][0]
+
+
+def test_a_vector_field_is_drawn_beside_the_exact_one(getkey):
+    problem = hpx.Lorenz()
+    main = hpx.MainNetSpec((3, 4, 3), problem.initial, bounded=False)
+    model = eqx.filter_jit(hpx.HyperPINN)(main, problem.parameters, (4,), key=getkey())
+    figure = hpx.live_figure(model, problem)
+    assert figure.data["kind"] == "attractor" and figure.data["range"] is None
+    assert re.search(
+        r"<noscript><img src=.*sigma = 10, beta = 1.67, rho = 14", figure.html
+    )
+    pair = figure.data["golden"][1]
+    lam, points = np.array(pair["lam"]), np.array(pair["points"])
+    for point, slope in zip(points, pair["exact"], strict=True):
+        np.testing.assert_allclose(problem(lam)(point), slope, rtol=1e-4, atol=1e-4)
+
+
+def test_a_solution_of_one_sign_has_a_range_of_one_sign(heat, hyper):
+    raised = eqx.tree_at(lambda m: m.theta0, hyper, hyper.theta0.at[-1].set(9.0))
+    low, high = hpx.live_figure(raised, heat).data["range"]
+    assert 0 < low < 9 < high
+
+
+def test_junk(hyper, heat, throw_junk_at):
+    throw_junk_at(hpx.live_figure, model=hyper, problem=heat, lam=0.1, examples=15)
+    throw_junk_at(hpx.LiveFigure, html="<p>", data={})

@@ -101,3 +101,21 @@ def test_models_come_with_their_counts_and_the_papers_error(exact, monkeypatch, 
     for floor in (f"{name}, unbiased", "exact, biased", "rtol 1e-3", "rtol 1e-12"):
         assert floor in text
     assert "2 chaotic cases" in text
+
+
+def test_only_models_near_the_bias_are_shown_without_it(exact, monkeypatch, unchecked):
+    def stub(family, **_):
+        field = family if isinstance(family, float) else 1.0
+        return eqx.tree_at(lambda row: row.field, exact, field)
+
+    monkeypatch.setattr(lorenz_tables, "measure", stub)
+    rows = lorenz_tables.measure_all({"near": 1.4, "far": 1.6})
+    assert "near, unbiased" in rows and "far, unbiased" not in rows
+
+
+def test_known_long_runs_are_not_made_again(exact, monkeypatch):
+    found = lorenz_tables.true_run()
+    monkeypatch.setattr(lorenz_tables, "_follow", None)
+    row = measure(hpx.Lorenz(), found=found)
+    np.testing.assert_array_equal(row.lyapunov, [0, 0])
+    assert row.right == 1

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperpinn_eqx import Box, MainNetSpec, count_parameters
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx import Box, MainNetSpec, cast, count_parameters
 
 DOMAIN = Box(t=(0, 2), x=(-3, 1))
 SPEC = MainNetSpec((2, 5, 4, 1), DOMAIN)
@@ -89,6 +90,11 @@ def test_it_can_be_jitted_vmapped_and_differentiated(x64, getkey):
 ODD = MainNetSpec((2, 5, 4, 1), Box(t=(0, 2), x=(-3, 3)), odd="x")
 
 
+LOGARITHMIC = MainNetSpec(
+    (2, 4, 2), Box(t=(0.1, 2, "log"), x=(-3, 1)), Box(p=(1, 4, "log"), q=(-1, 7))
+)
+
+
 def test_an_odd_network_is_odd_and_sees_the_size_of_x(x64):
     theta = jnp.asarray(np.random.default_rng(0).normal(size=ODD.size))
     half = MainNetSpec(ODD.sizes, Box(t=(0, 2), x=(0, 3))).unflatten(theta)
@@ -109,7 +115,7 @@ def test_an_odd_network_is_odd_and_sees_the_size_of_x(x64):
     ids=["range", "name", "outputs"],
 )
 def test_a_network_that_cannot_be_odd_is_an_error(options):
-    with pytest.raises(ValueError, match="odd = '[xy]', expected an input"):
+    with pytest.raises(ValueError, match="odd = '[xy]', expected (an input|one of)"):
         MainNetSpec((2, 1), **options)
 
 
@@ -153,9 +159,97 @@ def test_numpy_points_are_points(getkey):
     assert net(point) == net(jnp.asarray(point))
 
 
+@pytest.mark.parametrize("kind", [list, np.array, jnp.array])
+def test_points_and_sizes_may_be_whole_numbers_in_any_sequence(kind, getkey, unchecked):
+    net = init(SPEC, getkey())
+    assert net(kind([1, -2])) == net(jnp.array([1.0, -2.0]))
+    assert MainNetSpec(kind([2, 5, 4, 1]), DOMAIN) == SPEC
+
+
+def test_bounded_is_true_or_false(unchecked):
+    with pytest.raises(ValueError, match="bounded = 'no', expected one of True, False"):
+        MainNetSpec((2, 1), DOMAIN, bounded="no")
+
+
+def test_weights_may_be_lists(unchecked):
+    spec = MainNetSpec((2, 1), DOMAIN)
+    net = hpx.MainNet([[[3, 4]]], [np.array([5])], spec)
+    assert eqx.tree_equal(net, spec.unflatten([3, 4, 5]))
+    assert net.flatten().dtype == jnp.float32
+
+
+@pytest.mark.parametrize("spec", [SPEC, LOGARITHMIC, ODD], ids=["plain", "log", "odd"])
+@pytest.mark.parametrize(
+    ("weights", "given"), [("float32", "float64"), ("float64", "float32")]
+)
+def test_it_computes_in_its_own_precision(weights, given, spec, x64, getkey):
+    net = cast(init(spec, getkey()), weights)
+    assert net.dtype == weights
+    point = jnp.array([0.3, 0.7], given)
+
+    def total(point):
+        return jnp.sum(net(point) ** 2)
+
+    value, slope = jax.jit(jax.value_and_grad(total))(point)
+    expected, same = jax.jit(jax.value_and_grad(total))(point.astype(weights))
+    assert (net(point).dtype, value.dtype, slope.dtype) == (weights, weights, given)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(slope.astype(float), same.astype(float), rtol=1e-4)
+
+
+def test_weights_of_two_precisions_are_an_error(x64):
+    weights, biases = [jnp.ones((1, 2), jnp.float32)], [jnp.ones(1, jnp.float64)]
+    with pytest.raises(
+        ValueError,
+        match=r"weights and biases are \['float32', 'float64'\], expected one",
+    ):
+        hpx.MainNet(weights, biases, MainNetSpec((2, 1), DOMAIN))
+
+
+def test_weights_must_fit_the_spec(unchecked):
+    one, spec = np.ones((1, 2)), MainNetSpec((2, 1), DOMAIN)
+    with pytest.raises(ValueError, match="weights has 2 entries, expected 1"):
+        hpx.MainNet([one, one], [[1.0]], spec)
+    with pytest.raises(
+        ValueError, match=r"biases\[0\] has shape \(2,\), expected \(1,\)"
+    ):
+        hpx.MainNet([one], [[1.0, 2.0]], spec)
+
+
+def test_junk_for_a_network(throw_junk_at, getkey):
+    net = init(SPEC, getkey())
+    throw_junk_at(hpx.MainNet, weights=net.weights, biases=net.biases, spec=SPEC)
+    for spec in (SPEC, MainNetSpec((2, 3, 1), DOMAIN, bounded=False)):
+        throw_junk_at(init(spec, getkey()), point=np.array([0.5, -2.0]), examples=25)
+
+
+def test_junk_for_a_spec(throw_junk_at):
+    good = {"sizes": (2, 5, 2), "inputs": DOMAIN, "outputs": TWO_OUTPUTS.outputs}
+    throw_junk_at(hpx.MainNetSpec, **good, bounded=True, odd=None)
+    throw_junk_at(hpx.MainNetSpec, sizes=(2, 1), inputs=ODD.inputs, odd="x")
+    throw_junk_at(MainNetSpec.from_config, config=SPEC.config())
+    throw_junk_at(SPEC.scale, points=np.array([[0.5, -2.0]]))
+    throw_junk_at(MainNetSpec((2, 1), DOMAIN).unflatten, theta=np.array([0.5, -2.0, 1]))
+    throw_junk_at(MainNetSpec((2, 1), DOMAIN).init, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"inputs": 3}, {"inputs": {"t": [0, 1, "log", 3]}}, {"depth": 3}, {"outputs": {}}],
+    ids=str,
+)
+def test_the_config_of_something_else_is_an_error(change):
+    with pytest.raises(ValueError, match="expected"):
+        MainNetSpec.from_config(SPEC.config() | change)
+    config = SPEC.config()
+    del config["sizes"]
+    with pytest.raises(ValueError, match="config = .*, expected that of a spec"):
+        MainNetSpec.from_config(config)
+
+
 @pytest.mark.parametrize("sizes", [(2,), (), (2, 0, 1), (2, -3, 1)], ids=str)
 def test_bad_sizes_are_errors(sizes):
-    with pytest.raises(ValueError, match="sizes = .*expected"):
+    with pytest.raises(ValueError, match="sizes = .*expected 2 or more widths >= 1"):
         MainNetSpec(sizes, DOMAIN)
 
 

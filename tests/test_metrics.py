@@ -119,7 +119,10 @@ def test_a_solution_that_does_not_depend_on_a_coordinate_fills_the_grid(constant
     ("changes", "message"),
     [
         ({"exact": None}, r"exact\(t, x, lam\)"),
-        ({"domain": hpx.Box(x=(0, 1), y=(0, 1))}, "expected t and one more coordinate"),
+        (
+            {"domain": hpx.Box(x=(0, 1), y=(0, 1)), "derivatives": ()},
+            "expected t and one more coordinate",
+        ),
         ({"parameters": hpx.Box(a=(0, 1), b=(0, 1))}, "expected one parameter"),
     ],
 )
@@ -131,5 +134,108 @@ def test_a_family_that_cannot_be_measured_is_an_error(changes, message, constant
 
 @pytest.mark.parametrize("name", ["n_lam", "n_t", "n_x"])
 def test_an_axis_of_one_point_is_an_error(name, family):
-    with pytest.raises(ValueError, match=f"{name} = 1, expected at least 2"):
+    said = f"{name} = 1, expected an integer of at least 2"
+    with pytest.raises(ValueError, match=said):
         family_error(family, Burgers(), **{name: 1})
+
+
+def test_a_model_that_is_not_finite_has_the_error_nan(family):
+    broken = eqx.tree_at(lambda m: m.theta0, family, family.theta0 * jnp.nan)
+    error = family_error(broken, Burgers(), n_lam=2, n_t=3, n_x=4)
+    assert np.all(np.isnan(error.mse)) and np.isnan(error.mean)
+
+
+def test_where_the_solution_is_zero_the_relative_error_is_infinite(constant):
+    class Nothing(Decay):
+        def exact(self, t, x, lam):
+            return 0 * x
+
+    error = family_error(constant, Nothing(), n_lam=2, n_t=3, n_x=4)
+    np.testing.assert_array_equal(error.relative_l2, [np.inf, np.inf])
+
+
+def test_a_family_may_hold_arrays(constant):
+    class Scaled(Decay):
+        size: jax.Array
+
+        def exact(self, t, x, lam):
+            return self.size * jnp.ones(())
+
+    for size in (1.0, 3.0):
+        error = family_error(constant, Scaled(jnp.array(size)), n_lam=2, n_t=3, n_x=4)
+        np.testing.assert_allclose(error.mse, (size - 1) ** 2, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("exact", "said"),
+    [
+        (lambda self, t, x, lam: np.ones(3), r"has shape \(3,\), expected \(3, 4\)"),
+        (
+            lambda self, t, x, lam: np.where(x > 3, np.nan, 1.0) + 0 * t,
+            r"problem.exact\(t, x, 0.5\) holds nan at \(0, 3\)",
+        ),
+        (lambda self, t, x, lam: "no idea", "expected an array of real numbers"),
+    ],
+)
+def test_an_exact_solution_that_is_none_is_an_error(exact, said, constant):
+    problem = type("Wrong", (Decay,), {"exact": exact})()
+    with pytest.raises(ValueError, match=said):
+        family_error(constant, problem, n_lam=2, n_t=3, n_x=4)
+
+
+@pytest.mark.parametrize(
+    ("lams", "said"),
+    [
+        ([0.1, -0.1], "lams = .*expected positive numbers for Box.k="),
+        ([0.1, np.nan], r"lams holds nan at \(1,\)"),
+        ([], "nothing empty"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_errors(lams, said, constant):
+    with pytest.raises(ValueError, match=said):
+        family_error(constant, Decay(), lams=np.array(lams))
+
+
+def test_a_network_is_no_family(constant, unchecked):
+    with pytest.raises(TypeError, match="(?s)model = MainNet.*expected a Model"):
+        family_error(constant(1.0), Decay())
+
+
+@pytest.mark.parametrize(
+    ("u", "said"),
+    [
+        (lambda tx: tx, r"u gives shape \(2,\) at a point, expected one number"),
+        (lambda tx: tx[:1], r"u gives shape \(1,\) at a point"),
+    ],
+)
+def test_what_gives_more_than_a_number_has_no_values_on_a_grid(u, said):
+    with pytest.raises(ValueError, match=said):
+        hpx.on_grid(u, np.array([0.0, 1.0]), np.array([2.0]))
+
+
+def test_a_grid_may_be_lists(unchecked):
+    found = hpx.on_grid(lambda tx: tx[0] * tx[1], [0, 1], [2, 3])
+    np.testing.assert_array_equal(found, [[0, 0], [2, 3]])
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (([0.1], [1.0, 2.0], [1.0]), "lam, mse and relative_l2 hold 1, 2 and 1 values"),
+        (([np.nan], [1.0], [1.0]), "lam holds nan"),
+    ],
+)
+def test_errors_that_do_not_belong_together(error, said, unchecked):
+    with pytest.raises(ValueError, match=said):
+        FamilyError(*error)
+
+
+def test_junk(constant, throw_junk_at):
+    good = {"model": constant, "problem": Decay(), "n_lam": 2, "n_t": 2, "n_x": 3}
+    throw_junk_at(hpx.family_error, **good, examples=15)
+    throw_junk_at(
+        hpx.family_error, **good, lams=np.array([0.7, 1.9]), only=["lams"], examples=15
+    )
+    t, x, one = np.array([0.0, 1.0]), np.array([2.0, 3.0, 4.0]), np.ones(2)
+    throw_junk_at(hpx.on_grid, u=lambda tx: tx[0], t=t, x=x)
+    throw_junk_at(hpx.FamilyError, lam=one, mse=one, relative_l2=one)

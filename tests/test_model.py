@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import hyperpinn_eqx as hpx
 from hyperpinn_eqx import (
     Box,
     Burgers,
@@ -14,6 +15,7 @@ from hyperpinn_eqx import (
     cast,
     count_parameters,
 )
+from hyperpinn_eqx.model import dtype_of
 
 POINT = jnp.array([0.5, 0.25], dtype=jnp.float32)
 LORENZ = Box(sigma=(8, 12), beta=(2, 3), rho=(26, 30))
@@ -66,8 +68,9 @@ def test_cast_changes_the_weights_alone(model, x64):
     assert eqx.tree_equal(back, model)
 
 
-def test_cast_leaves_integers_alone():
-    assert cast((jnp.arange(3), "text"), jnp.float16)[0].dtype == jnp.int32
+def test_cast_leaves_integers_and_complex_numbers_alone():
+    whole, text, unit = cast((jnp.arange(3), "text", np.array([1j])), jnp.float16)
+    assert (whole.dtype, text, unit.dtype) == (jnp.int32, "text", np.complex128)
 
 
 @pytest.mark.parametrize(
@@ -149,3 +152,52 @@ def test_every_parameter_is_trained(model):
 
 def test_weights_keep_their_precision_in_x64_mode(model, x64):
     assert model(0.1).flatten().dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("weights", "given"), [("float32", "float64"), ("float64", "float32")]
+)
+def test_a_lambda_of_another_precision(weights, given, model, x64):
+    model, lam = cast(model, weights), jnp.array(0.3, given)
+
+    def value(lam):
+        return model(lam)(jnp.array([0.5, 0.25], given))
+
+    u, slope = jax.jit(jax.value_and_grad(value))(lam)
+    expected, same = jax.jit(jax.value_and_grad(value))(lam.astype(weights))
+    assert (u.dtype, slope.dtype) == (weights, given)
+    np.testing.assert_allclose(u, expected, rtol=1e-6)
+    np.testing.assert_allclose(slope.astype(float), same.astype(float), rtol=1e-5)
+
+
+def test_weights_of_two_precisions_are_an_error(x64, hyper):
+    mixed = eqx.tree_at(lambda m: m.theta0, hyper, hyper.theta0.astype(jnp.float32))
+    with pytest.raises(
+        ValueError, match=r"weights are \['float32', 'float64'\], expected one type"
+    ):
+        mixed(0.1)
+
+
+def test_a_model_without_weights_has_jaxs_precision(x64):
+    assert dtype_of(("no weights", jnp.arange(3))) == jnp.float64
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, "float64", float])
+def test_float64_needs_x64_mode(dtype):
+    with pytest.raises(ValueError, match="dtype = .*, expected .*needs jax_enable_x64"):
+        cast(jnp.ones(2), dtype)
+
+
+@pytest.mark.parametrize("dtype", [int, bool, complex, "text", ">f4", 3, None])
+def test_weights_are_floating_point_numbers(dtype, unchecked):
+    with pytest.raises(ValueError, match="dtype = .*, expected a floating-point type"):
+        cast(jnp.ones(2), dtype)
+
+
+def test_junk_for_models(throw_junk_at, hyper, concat, heat):
+    net = hpx.MainNetSpec((2, 1), heat.domain).unflatten(jnp.ones(3))
+    for one in (hyper, concat):
+        throw_junk_at(one, lam=np.array([0.5]), examples=25)
+    throw_junk_at(hpx.cast, tree=net, dtype=jnp.float32)
+    throw_junk_at(hpx.count_parameters, tree=net)
+    throw_junk_at(hpx.AbstractModel.__call__, self=hyper, lam=0.5, only=["lam"])

@@ -105,3 +105,75 @@ def test_errors_are_drawn_by_the_measure_asked_for(options, wanted, labels, axes
     hpx.plot_errors(axes[0], {"model": error}, **options)
     np.testing.assert_array_equal(lines(axes[0]), [wanted])
     assert (axes[0].get_xlabel(), axes[0].get_ylabel()) == labels
+
+
+def test_slices_take_a_single_axes_and_a_square_of_them(axes):
+    hpx.plot_slices(axes[0], 0.8, {}, problem=Wave())
+    assert axes[0].get_title() == "$t = 5$"
+    figure, square = plt.subplots(2, 2)
+    hpx.plot_slices(square, 0.8, {}, problem=Wave())
+    assert [ax.get_title() for ax in square.flat] == [
+        f"$t = {t}$" for t in (2, 3, 4, 5)
+    ]
+    plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ({"lam": -1.0}, ValueError, "lam = -1.0, expected positive numbers"),
+        ({"times": (2.0, 5.5)}, ValueError, r"times = .*, expected times in \[1, 5\]"),
+        ({"times": (2.0,)}, ValueError, r"times has shape \(1,\), expected \(2,\)"),
+        ({"axes": []}, TypeError, "axes = .*, expected Matplotlib axes"),
+        ({"nets": {"a": 1}}, TypeError, "u = 1, expected a function"),
+    ],
+)
+def test_slices_of_what_makes_no_sense_are_errors(wrong, error, said, axes, unchecked):
+    good = {"axes": axes, "lam": 0.8, "nets": {}, "problem": Wave()}
+    with pytest.raises(error, match=said):
+        hpx.plot_slices(**good | wrong)
+
+
+def test_what_is_not_finite_stays_blank(axes):
+    u = np.array([[1.0, np.nan], [2.0, 3.0]])
+    mesh = hpx.plot_field(axes[0], u)
+    np.testing.assert_array_equal(np.ma.getmaskarray(mesh.get_array()), np.isnan(u.T))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ({"u": np.ones((1, 3))}, ValueError, "expected two or more along each axis"),
+        ({"limit": 0.0}, ValueError, "limit = 0.0, expected a finite number above 0"),
+        ({"cmap": "rainbows"}, ValueError, "cmap = 'rainbows', expected one of"),
+        ({"domain": hpx.Box(t=(0, 1))}, ValueError, "expected two coordinates"),
+        ({"ax": None}, TypeError, "ax = .None,., expected Matplotlib axes"),
+    ],
+)
+def test_a_field_that_cannot_be_drawn_is_an_error(wrong, error, said, axes, unchecked):
+    with pytest.raises(error, match=said):
+        hpx.plot_field(**{"ax": axes[0], "u": np.ones((2, 3))} | wrong)
+
+
+def test_junk(axes, throw_junk_at):
+    errors = {"model": hpx.FamilyError(*np.ones((3, 2)))}
+    throw_junk_at(
+        hpx.plot_slices,
+        axes=list(axes),
+        lam=0.8,
+        nets={"place": lambda tx: tx[1]},
+        times=np.array([2.0, 3.0]),
+        problem=Wave(),
+        examples=15,
+    )
+    throw_junk_at(
+        hpx.plot_field,
+        ax=axes[0],
+        u=np.ones((2, 3)),
+        limit=1.0,
+        cmap="Blues",
+        domain=Wave.domain,
+    )
+    throw_junk_at(
+        hpx.plot_errors, ax=axes[0], errors=errors, measure="mse", lam="D", examples=15
+    )

@@ -144,8 +144,83 @@ def test_data_too_short_for_their_scheme_are_an_error(data):
         MultistepRows(short, bdf(3), jnp.asarray(SCALE), n_windows=7)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_data_that_are_not_finite_are_an_error(bad, data):
+    # Trajectories refuse them too, but their arrays can be replaced.
+    states = data.states.at[2, 1, 7, 0].set(bad)
+    match = rf"data.states holds {bad} at \(2, 1, 7, 0\), expected finite numbers"
+    with pytest.raises(ValueError, match=match):
+        MultistepRows(
+            eqx.tree_at(lambda d: d.states, data, states),
+            bdf(2),
+            jnp.asarray(SCALE),
+            n_windows=7,
+        )
+
+
 def test_unfinished_data_are_an_error(data):
     finished = jnp.array([[True, True], [True, False], [True, True]])
-    data = eqx.tree_at(lambda d: d.finished, data, finished)
-    with pytest.raises(ValueError, match="data holds unfinished trajectories"):
+    data = Trajectories(data.lam, data.states, data.dt, finished)
+    with pytest.raises(ValueError, match=r"data holds unfinished .* at \(1, 1\)"):
         MultistepRows(data, bdf(2), jnp.asarray(SCALE), n_windows=7)
+
+
+def test_a_scale_of_zero_is_an_error(data):
+    with pytest.raises(ValueError, match="least entry of scale = 0.0, expected"):
+        MultistepRows(data, bdf(2), jnp.array([1.0, 0.0]), n_windows=7)
+
+
+def test_multistep_rows_are_in_float64_whatever_the_data(data, pairs, getkey):
+    single = MultistepRows(
+        hpx.cast(data, jnp.float32), bdf(2), jnp.asarray(SCALE, jnp.float32), 7
+    )
+    exact = MultistepRows(hpx.cast(single.data, jnp.float64), bdf(2), SCALE, 7)
+    found, expected = (
+        every_row(rows, pairs, *rows.batch(pairs, jax.random.key(0)))
+        for rows in (single, exact)
+    )
+    assert found.dtype == jnp.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_need_a_condition_somewhere(heat, rows, hyper, getkey):
+    none = jnp.zeros((0, 2))
+    with pytest.raises(ValueError, match="initial and boundary are empty, expected"):
+        PINNRows(heat, none, none, 5)
+    for edges, n in (((rows.initial, none), 3), ((none, rows.boundary), 4)):
+        one = PINNRows(heat, *edges, 5)
+        assert one.draw(hyper, jnp.array([[0.1]]), getkey()).point.shape == (
+            1,
+            5 + n,
+            2,
+        )
+
+
+def test_two_values_of_lambda_are_the_ends(rows, hyper, getkey):
+    np.testing.assert_allclose(rows.batch(hyper, getkey(), 2)[0], [[0.01], [1.0]])
+    with pytest.raises(ValueError, match="n_lam = 1, expected .* at least 2"):
+        rows.batch(hyper, getkey(), 1)
+
+
+def test_a_lambda_that_is_not_finite_is_an_error(rows, hyper, getkey):
+    with pytest.raises(
+        ValueError, match=r"lams holds nan at \(1, 0\), expected finite"
+    ):
+        rows.draw(hyper, jnp.array([[0.1], [jnp.nan]]), getkey())
+
+
+def test_junk_for_pinn_rows(rows, heat, hyper, getkey, throw_junk_at):
+    initial, boundary = rows.initial, rows.boundary
+    good = {"problem": heat, "initial": initial, "boundary": boundary, "n_points": 2}
+    throw_junk_at(hpx.PINNRows, **good, alpha=1.0, weight=slope_weight("t"))
+    throw_junk_at(
+        rows.draw, examples=15, model=hyper, lams=jnp.array([[0.1]]), key=getkey()
+    )
+    throw_junk_at(rows.batch, examples=15, model=hyper, key=getkey(), n_lam=3)
+
+
+def test_junk_for_multistep_rows(data, pairs, getkey, throw_junk_at):
+    good = {"data": data, "scheme": bdf(1), "scale": jnp.ones(2), "n_windows": 2}
+    throw_junk_at(hpx.MultistepRows, **good)
+    rows = MultistepRows(**good)
+    throw_junk_at(rows.batch, examples=15, only=["key"], model=pairs, key=getkey())

@@ -94,9 +94,18 @@ def test_interpolation_at_chebyshev_nodes_holds_at_the_ends(x64):
     assert worst(nodes) < 0.1 and worst(np.linspace(-1, 1, 21)) > 1
 
 
-@pytest.mark.parametrize("counts", [(), (3,), (3, 0), (2, 2, 2)], ids=str)
-def test_chebyshev_needs_a_positive_count_for_each_axis(counts):
-    with pytest.raises(ValueError, match="counts = .*expected 2 positive numbers"):
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ((), "counts = .*expected 2, one for each axis"),
+        ((3,), "counts = .3,., expected 2, one for each axis"),
+        ((3, 0), r"counts\[1\] = 0, expected an integer of at least 1"),
+        ((2, 2, 2), "counts = .2, 2, 2., expected 2, one for each axis"),
+    ],
+    ids=str,
+)
+def test_chebyshev_needs_a_positive_count_for_each_axis(counts, said):
+    with pytest.raises(ValueError, match=said):
         chebyshev(BOX, counts)
 
 
@@ -140,7 +149,8 @@ def test_conditions_are_fifty_and_fifty_as_in_the_paper(heat, getkey):
 
 
 def test_a_steady_problem_has_no_initial_points(plate, getkey):
-    steady = type("Steady", (type(plate),), {"domain": Box(x=(-1, 1), y=(2, 3))})()
+    steady = {"domain": Box(x=(-1, 1), y=(2, 3)), "derivatives": ("x",)}
+    steady = type("Steady", (type(plate),), steady)()
     initial, boundary = conditions(steady, 5, 40, key=getkey())
     assert initial.shape == (0, 2)
     on = boundary[:, [0, 0, 1, 1]] == jnp.array([[-1.0, 1.0, 2.0, 3.0]])
@@ -211,3 +221,86 @@ def test_samples_come_in_the_default_precision(x64, heat, getkey):
     assert spread(BOX, 2, key=getkey()).dtype == jnp.float64
     for points in conditions(heat, 2, 2, key=getkey()):
         assert points.dtype == jnp.float64
+
+
+def test_no_points_are_no_error(heat, getkey):
+    assert uniform(BOX, (0, 3), key=getkey()).shape == (0, 3, 2)
+    assert spread(BOX, 0, key=getkey()).shape == (0, 2)
+    initial, boundary = conditions(heat, 0, 0, key=getkey())
+    assert initial.shape == boundary.shape == (0, 2)
+
+
+def test_sizes_may_be_numpys_and_keys_of_the_old_kind(unchecked):
+    new, old = jax.random.key(0), jax.random.PRNGKey(0)
+    three = np.int64(3)
+    np.testing.assert_array_equal(
+        hpx.uniform(BOX, [three], key=old), hpx.uniform(BOX, (3,), key=new)
+    )
+    np.testing.assert_array_equal(
+        hpx.spread(BOX, three, key=old), hpx.spread(BOX, 3, key=new)
+    )
+    np.testing.assert_array_equal(chebyshev(BOX, [2, three]), chebyshev(BOX, (2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda p: p[:3, 0], r"size\(points\) has shape \(3,\), expected \(16,\)"),
+        (lambda p: p, r"size\(points\) has shape \(16, 2\), expected \(16,\)"),
+        (lambda p: jnp.where(p[:, 0] > 1, jnp.nan, 1), r"size\(points\) holds nan at"),
+        (lambda p: None, r"size\(points\) = None, expected an array of real numbers"),
+    ],
+)
+def test_a_residual_must_be_one_finite_number_a_point(wrong, said, getkey, unchecked):
+    with pytest.raises(ValueError, match=said):
+        hpx.residual_adaptive(wrong, BOX, 4, candidates=16, key=getkey())
+
+
+BATCH = {
+    "lam": np.ones((2, 1)),
+    "points": np.ones((2, 3, 2)),
+    "initial": np.ones((4, 2)),
+    "boundary": np.ones((5, 2)),
+}
+
+
+def test_a_batch_takes_lists_and_integers_and_no_conditions(unchecked):
+    whole = {name: a.astype(int).tolist() for name, a in BATCH.items()}
+    batch = hpx.Batch(**whole | {"initial": jnp.ones((0, 2))})
+    for name, a in BATCH.items():
+        assert getattr(batch, name).dtype == jnp.float32
+        assert getattr(batch, name).shape == (a.shape if name != "initial" else (0, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("lam", np.ones((3, 1)), r"have shapes \(3, 1\), \(2, 3, 2\), .*\(M, p\)"),
+        ("boundary", np.ones((5, 3)), r"\(5, 3\), expected .*\(B, d\)"),
+        ("points", [[[0, np.inf]], [[0, 1]]], r"points holds inf at \(0, 0, 1\)"),
+    ],
+)
+def test_a_batch_that_does_not_fit_together_is_an_error(name, value, said, unchecked):
+    with pytest.raises(ValueError, match=said):
+        hpx.Batch(**BATCH | {name: value})
+
+
+def test_junk_for_samplers(heat, throw_junk_at, getkey):
+    key = getkey()
+    throw_junk_at(hpx.uniform, box=BOX, shape=(2, 1), key=key)
+    throw_junk_at(hpx.log_uniform, box=NU, shape=(3,), key=key)
+    throw_junk_at(hpx.spread, box=BOX, n=3, key=key)
+    throw_junk_at(hpx.chebyshev, box=BOX, counts=(2, 1))
+    throw_junk_at(hpx.conditions, problem=heat, n_initial=2, n_boundary=2, key=key)
+
+
+def test_junk_for_adaptive_points_and_batches(throw_junk_at, getkey):
+    throw_junk_at(
+        hpx.residual_adaptive,
+        size=lambda p: p[:, 0],
+        box=BOX,
+        n=1,
+        candidates=4,
+        key=getkey(),
+    )
+    throw_junk_at(hpx.Batch, **BATCH)

@@ -77,3 +77,19 @@ def test_both_tables_are_printed(coarse):
 def test_an_unknown_name_is_an_error(name):
     with pytest.raises(ValueError, match="expected one of"):
         evaluate([name])
+
+
+def test_a_name_is_no_list_of_names(unchecked):
+    with pytest.raises(TypeError, match="names = 'lorenz', expected a list or tuple"):
+        evaluate("lorenz")
+    with pytest.raises(TypeError, match="one of names = 1, expected a str"):
+        load_models([1])
+
+
+def test_rows_of_other_viscosities_make_no_table(rows, concat):
+    other = Row("other", concat, FamilyError(*np.ones((3, 3))))
+    for wrong in ([], [*rows, other]):
+        with pytest.raises(ValueError, match="rows, expected one or more, all of the"):
+            error_per_nu(wrong)
+    with pytest.raises(ValueError, match="every = 0, expected an integer"):
+        error_per_nu(rows, every=0)

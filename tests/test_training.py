@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Loss, TrainingStopped, fit
 from hyperpinn_eqx.journal import Journal, Stopped
 
@@ -112,29 +113,220 @@ def test_a_nan_stops_with_the_last_good_model():
     with pytest.raises(TrainingStopped) as caught:
         run(loss=grows_until_nan, steps=10, chunk=2)
     # Steps 1 and 2, 3 and 4 see 0, 0.5, 1, 1.5; then the model is 2.
-    for part in ("'bad'", "nan", "between steps 4 and 6", "step 4"):
-        assert part in str(caught.value)
-    np.testing.assert_array_equal(caught.value.result.history["step"], [2, 4])
-    assert np.all(np.isfinite(caught.value.result.history["bad"]))
+    assert caught.value.reason == "the loss term 'bad' became nan at step 5"
+    assert str(caught.value).startswith(caught.value.reason)
+    result = caught.value.result
+    assert result.model == 2
+    np.testing.assert_array_equal(result.history["step"], [2, 4])
+    assert np.all(np.isfinite(result.history["bad"]))
 
 
-def test_what_a_stopped_run_returns_has_a_finite_loss():
-    # Finite losses whose gradient at 0 is infinite: the first step ruins the model.
+def test_a_gradient_that_is_infinite_is_found_after_its_step():
+    # The loss at 0 is finite, its slope is not: the first step ruins the weights.
     def rooted(x, key):
         return Loss({"root": jnp.sqrt(x)})
 
-    for chunk in (1, 5):
+    for steps, chunk in ((1, 1), (5, 1), (5, 5)):
         with pytest.raises(TrainingStopped) as caught:
-            run(loss=rooted, steps=5, chunk=chunk)
+            run(loss=rooted, steps=steps, chunk=chunk)
+        assert caught.value.reason == "the weights became inf after step 1"
         assert caught.value.result.model == 0
 
 
-def test_a_model_that_the_last_step_ruins_is_not_returned():
+def test_weights_that_no_loss_sees_are_looked_at_too():
+    def loss(model, key):
+        seen, unseen = model
+        # Without a value of its own, but with a slope that is NaN.
+        return Loss({"near": (seen - 3) ** 2 + 0 * jnp.sqrt(unseen - unseen)})
+
+    with pytest.raises(TrainingStopped, match="the weights became nan after step 1"):
+        run([0.0, 1.0], loss, steps=10, chunk=10)
+
+
+def test_a_sum_that_overflows_is_found():
+    def loss(x, key):
+        return Loss({"one": 2e38 + 0 * x, "two": 2e38 + 0 * x})
+
+    with pytest.raises(TrainingStopped, match="'total' became inf at step 1"):
+        run(loss=loss)
+
+
+def at_step(number):
+    """Whether a key is that of one step of `run`."""
+    wanted = jr.key_data(jr.fold_in(jr.key(0), number - 1))
+    return lambda key: jnp.all(jr.key_data(key) == wanted)
+
+
+@pytest.mark.parametrize(
+    ("bad", "where", "term"),
+    [
+        (np.nan, "lam", "data"),
+        (np.inf, "lam", "physics"),
+        (np.inf, "targets", "data"),
+        (np.nan, "residual", "physics"),
+    ],
+)
+def test_what_spoils_one_batch_is_told_by_step_and_term(bad, where, term, heat, hyper):
+    class Spoilt(type(heat)):
+        scale: jax.Array
+
+        def initial(self, tx, lam):
+            return super().initial(tx, lam) * (self.scale if where == "targets" else 1)
+
+        def residual(self, u, tx, lam):
+            r = super().residual(u, tx, lam)
+            return r * (self.scale if where == "residual" else 1)
+
+    edge, is_bad = jnp.array([[0.0, 0.5]]), at_step(4)
+
+    def loss(model, key):
+        scale = jnp.where(is_bad(key), bad, 1.0)
+        lam = jnp.array([[0.1], [0.5]]) * (scale if where == "lam" else 1)
+        batch = hpx.Batch(lam, jnp.full((2, 3, 2), 0.3), edge, edge)
+        return hpx.pinn_loss(model, Spoilt(scale), batch)
+
+    with pytest.raises(TrainingStopped) as caught:
+        run(hyper, loss, steps=8, chunk=3)
+    assert f"the loss term {term!r} became" in caught.value.reason
+    assert caught.value.reason.endswith("at step 4")
+    result = caught.value.result
+    np.testing.assert_array_equal(result.history["step"], [3])
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(result.model))
+    assert not eqx.tree_equal(result.model, hyper)
+
+
+def test_the_journal_of_a_spoilt_training_holds_the_last_good_state(
+    unstopped, tmp_path
+):
+    path, is_bad = tmp_path / "journal", at_step(8)
+
+    def spoilt(x, key):
+        return Loss({"noisy": noisy(x, key).total / jnp.where(is_bad(key), 0, 1)})
+
+    with pytest.raises(TrainingStopped, match="'noisy' became inf at step 8") as caught:
+        run(**LONG | {"loss": spoilt}, journal=Journal(path, {}, every=0.0))
+    journal = Journal(path, {}, resume=True)
+    (_, (saved, _)), step, rows = journal.restore("fit", STATE)
+    assert (step, len(rows)) == (6, 2)
+    assert saved == caught.value.result.model
+    # Without the fault it goes on from there, as if there had never been one.
+    resumed = run(**LONG, journal=journal)
+    np.testing.assert_array_equal(resumed.history["step"], [3, 6, 9, 10])
+    np.testing.assert_allclose(resumed.model, unstopped.model, rtol=1e-5)
+
+
+def test_weights_that_are_spoilt_never_reach_the_journal(tmp_path):
     def rooted(x, key):
         return Loss({"root": jnp.sqrt(x)})
 
     with pytest.raises(TrainingStopped):
-        run(loss=rooted, steps=1)
+        run(loss=rooted, journal=Journal(tmp_path / "journal", {}, every=0.0))
+    assert not (tmp_path / "journal").exists()
+
+
+def regression(dtype, getkey):
+    """A network of a given type, and a loss on data of the default one."""
+    net = hpx.cast(eqx.nn.MLP(1, 1, 4, 1, activation=jnp.tanh, key=getkey()), dtype)
+    x = jnp.linspace(-1, 1, 16)[:, None]
+
+    def loss(net, key, x=x):
+        return Loss({"data": jnp.mean((jax.vmap(net)(x) - x**2) ** 2)})
+
+    return net, loss, x
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_training_works_in_both_precisions(dtype, getkey, x64):
+    net, loss, x = regression(dtype, getkey)
+    x = x.astype(dtype)
+    result = run(net, lambda net, key: loss(net, key, x), optimiser=optax.adam(1e-2))
+    history = result.history["data"]
+    run_on = run(result.model, lambda net, key: loss(net, key, x), steps=200)
+    assert run_on.history["data"][-1] < history[0]
+    leaves = jax.tree.leaves(eqx.filter(run_on.model, eqx.is_inexact_array))
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype(dtype)}
+
+
+@pytest.mark.parametrize("weights", [jnp.float32, jnp.float64])
+def test_weights_and_loss_of_two_precisions_are_an_error(weights, getkey, x64):
+    other = {jnp.float32: jnp.float64, jnp.float64: jnp.float32}[weights]
+    net, loss, x = regression(weights, getkey)
+
+    def mixed(net, key):
+        return Loss({"data": loss(net, key, x.astype(weights)).total.astype(other)})
+
+    names = jnp.dtype(other).name, jnp.dtype(weights).name
+    with pytest.raises(
+        ValueError, match="is {}, expected {} .*hpx.cast".format(*names)
+    ):
+        run(net, mixed)
+
+
+def test_weights_that_are_not_finite_are_an_error():
+    with pytest.raises(ValueError, match=r"model holds nan at \(1,\), expected finite"):
+        run([0.0, jnp.nan])
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind", "match"),
+    [
+        (lambda x, key: x**2, TypeError, r"loss\(model, key\) = .*expected a Loss"),
+        (lambda x, key: Loss({}), ValueError, "terms = {}, expected one part or more"),
+        (lambda x, key: Loss({"a": x[None]}), ValueError, r"terms\['a'\] .*\(1,\)"),
+    ],
+)
+def test_a_loss_that_is_none_is_an_error(loss, kind, match, unchecked):
+    with pytest.raises(kind, match=match):
+        run(loss=loss)
+
+
+@pytest.mark.parametrize(
+    "optimiser", [optax.adam, 0.1, (lambda p: p, lambda g: g), None]
+)
+def test_an_optimiser_that_is_none_is_an_error(optimiser, unchecked):
+    with pytest.raises(TypeError, match="optimiser = .*expected a GradientTransf"):
+        fit(jnp.zeros(()), square, optimiser, steps=1, key=jr.key(0))
+
+
+def test_gradients_may_be_accumulated(x64):
+    # Twenty steps of two make ten of one: the distance shrinks by 0.8 each.
+    result = run(optimiser=optax.MultiSteps(optax.sgd(0.1), 2))
+    np.testing.assert_allclose(result.model, 3 - 3 * 0.8**10, rtol=1e-6)
+
+
+def test_junk_for_a_fit(throw_junk_at, tmp_path):
+    def loss(model, key):
+        leaves = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
+        return Loss({"square": sum(jnp.sum(leaf**2) for leaf in leaves)})
+
+    throw_junk_at(
+        hpx.fit,
+        examples=12,
+        model=jnp.ones(2),
+        loss=loss,
+        optimiser=optax.sgd(0.1),
+        steps=2,
+        key=jr.key(0),
+        chunk=2,
+        progress=False,
+        what="fit",
+        journal=Journal(tmp_path / "journal", {}, resume=True),
+        watch=lambda model, seconds: {"half": 0.5},
+    )
+
+
+def test_a_watch_has_to_return_a_dictionary(unchecked):
+    with pytest.raises(
+        TypeError, match=r"watch\(model, seconds\) = 3, expected a dict"
+    ):
+        run(watch=lambda model, seconds: 3)
+
+
+def test_junk_for_results(throw_junk_at):
+    result = run(steps=1)
+    history, seconds = result.history, result.seconds
+    throw_junk_at(hpx.FitResult, model=result.model, history=history, seconds=seconds)
+    throw_junk_at(hpx.TrainingStopped, reason="it is over", result=result)
 
 
 def test_seconds_are_counted():
@@ -144,7 +336,7 @@ def test_seconds_are_counted():
 @pytest.mark.parametrize("name", ["steps", "chunk"])
 @pytest.mark.parametrize("value", [0, -1])
 def test_no_steps_are_an_error(name, value):
-    with pytest.raises(ValueError, match=f"{name} = {value}, expected at least 1"):
+    with pytest.raises(ValueError, match=f"{name} = {value}, .* at least 1"):
         run(**{name: value})
 
 
@@ -168,6 +360,9 @@ LONG = {
     "steps": 10,
     "chunk": 3,
 }
+
+# What such a training keeps: its key, its weights, and the optimiser's state.
+STATE = jr.key_data(jr.key(0)), (jnp.zeros(()), LONG["optimiser"].init(jnp.zeros(())))
 
 
 def same(found, expected):
@@ -227,10 +422,9 @@ def test_what_a_killed_training_wrote_last_is_enough(unstopped, tmp_path):
 def test_a_resumed_training_counts_the_steps_and_seconds_before(tmp_path, capsys):
     journal = Journal(tmp_path / "journal", {}, every=0.0)
     run(**LONG | {"steps": 6}, journal=journal)
-    carry = jnp.zeros(()), LONG["optimiser"].init(jnp.zeros(()))
-    carry, step, rows = journal.restore("fit", carry)
+    state, step, rows = journal.restore("fit", STATE)
     rows[-1]["seconds"] = 3600.0
-    journal.keep("fit", step, carry, rows)
+    journal.keep("fit", step, state, rows)
     result = run(**LONG, journal=journal, progress=True)
     assert 3600 < result.history["seconds"][-1] <= result.seconds < 3700
     first, *_, last = capsys.readouterr().err.strip().split("\r")
@@ -243,3 +437,10 @@ def test_another_models_journal_is_an_error(tmp_path):
     run(steps=1, journal=journal)
     with pytest.raises(ValueError, match="another state of 'fit'.*shape"):
         run([1.0, 2.0], lambda x, key: square(x[0], key), journal=journal)
+
+
+def test_another_key_is_an_error(tmp_path):
+    journal = Journal(tmp_path / "journal", {}, every=0.0)
+    run(**LONG | {"steps": 3}, journal=journal)
+    with pytest.raises(ValueError, match=r"key holds \[0 1\], expected \[0 0\]: the"):
+        run(**LONG, key=jr.key(1), journal=journal)

@@ -4,17 +4,13 @@ import dataclasses
 import datetime
 import os
 import pathlib
-import platform
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
-import optax
 
-from .. import checkpoint
+from .. import checkpoint, checks, files
 from ..journal import Journal
 from ..model import AbstractModel, count_parameters
 from .burgers import BURGERS, BURGERS_PAPER, BurgersExperiment
@@ -59,18 +55,16 @@ def train(
         The model, and the card as a dictionary.
 
     Raises:
-        ValueError: an unknown name or recipe, JAX is not in float64 mode, or the
-            journal is damaged or of another training.
+        ValueError: an unknown name or recipe, JAX is not in float64 mode, or there is
+            a journal that is not to be resumed, damaged, or of another training.
         Stopped: a stop was requested; the journal has everything.
+        OSError: nothing can be written in `out`, or another process is writing this
+            model there.
     """
-    for argument, value, known in (
-        ("recipe", recipe, list(RECIPES)),
-        ("name", name, list(RECIPES.get(recipe, ()))),
-    ):
-        if value not in known:
-            raise ValueError(
-                f"{argument} = {value!r}, expected one of {', '.join(known)}"
-            )
+    checks.choice("recipe", recipe, list(RECIPES))
+    checks.choice("name", name, list(RECIPES[recipe]))
+    checks.count("seed", seed, 0)
+    checks.instance("out", out, (str, os.PathLike))
     if jnp.result_type(float) != jnp.float64:
         raise ValueError(
             "jax_enable_x64 = False, expected True: Gauss-Newton needs float64"
@@ -84,23 +78,20 @@ def train(
         model, told = experiment.run(
             key=jr.key(seed), progress=progress, journal=journal
         )
-    card = {
-        "name": name,
-        "architecture": model.config(),
-        "parameters": parameter_counts(model),
-        **told,
-        "seed": seed,
-        "dtype": "float64",
-        "date": datetime.date.today().isoformat(),
-        "hardware": f"{os.cpu_count()} CPU cores, {jax.devices()[0].device_kind}",
-        "versions": {
-            "python": platform.python_version(),
-            **{p.__name__: p.__version__ for p in (jax, eqx, optax, np)},
-        },
-    }
-    checkpoint.save(out / f"{file}.eqx", model, card)
-    checkpoint.write_json(out / f"{file}.json", card)
-    journal.close()
+        card = {
+            "name": name,
+            "architecture": model.config(),
+            "parameters": parameter_counts(model),
+            **told,
+            "seed": seed,
+            "dtype": "float64",
+            "date": datetime.date.today().isoformat(),
+            "hardware": f"{os.cpu_count()} CPU cores, {jax.devices()[0].device_kind}",
+            "versions": files.libraries(),
+        }
+        checkpoint.save(out / f"{file}.eqx", model, card)
+        files.write_json(out / f"{file}.json", card)
+        journal.close()
     return model, card
 
 

@@ -14,6 +14,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from .. import checks
 from ..hypernet import HyperPINN
 from ..metrics import on_grid
 from ..model import cast, dtype_of
@@ -43,10 +44,17 @@ class LiveFigure:
         html: style, script, the model as JSON, and a picture that stands in where
             scripts do not run. It asks for nothing from outside.
         data: that JSON as Python data.
+
+    Raises:
+        TypeError: no string, or no dictionary.
     """
 
     html: str
     data: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        checks.instance("html", self.html, str)
+        checks.instance("data", self.data, dict)
 
     def _repr_html_(self) -> str:
         return self.html
@@ -71,13 +79,16 @@ def live_figure(
         lam: where the sliders start, in physical units; None is the middle.
 
     Raises:
-        ValueError: `model` is no HyperPINN of such a shape, or `lam` does not fit.
+        ValueError: `model` is no HyperPINN of such a shape or has weights that are not
+            finite, or `lam` does not fit.
+        TypeError: `problem` is no `AbstractPDE` and not `Lorenz`.
 
     >>> from hyperpinn_eqx import load_pretrained
     >>> figure = live_figure(load_pretrained("burgers-hyperpinn"), Burgers(), 0.01)
     >>> figure.data["model"]["hidden"]
     [32, 32, 32, 16]
     """
+    checks.instance("problem", problem, (AbstractPDE, Lorenz))
     kind = "attractor" if isinstance(problem, Lorenz) else "waves"
     wanted = (3, 3) if kind == "attractor" else (2, 1)
     sizes = model.main.sizes if isinstance(model, HyperPINN) else None
@@ -124,6 +135,8 @@ def _weights(model: HyperPINN) -> dict[str, Any]:
     layers = [*zip(model.weights, model.biases, strict=True)]
     leaves = [a for pair in layers for a in pair] + [model.head, model.theta0]
     flat = np.concatenate([np.ravel(a) for a in leaves]).astype(dtype.newbyteorder("<"))
+    if not np.all(np.isfinite(flat)):
+        raise ValueError("model has weights that are not finite, expected finite ones")
     main, config = model.main, model.config()
     return {
         "parameters": config["parameters"],

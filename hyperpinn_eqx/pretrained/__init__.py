@@ -4,6 +4,7 @@ import json
 from importlib import resources
 from typing import Any
 
+from .. import checks
 from ..checkpoint import load
 from ..model import AbstractModel
 
@@ -54,8 +55,5 @@ def load_card(name: str) -> dict[str, Any]:
 
 
 def _known(name: str, ending: str) -> Any:
-    if name not in pretrained_names():
-        raise ValueError(
-            f"name = {name!r}, expected one of {', '.join(pretrained_names())}"
-        )
+    checks.choice("name", name, pretrained_names())
     return _FOLDER / (name + ending)

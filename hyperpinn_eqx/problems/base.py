@@ -4,9 +4,9 @@ import abc
 from collections.abc import Callable
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .. import checks
 from ..box import Box
 from ..jets import Jet
 
@@ -25,6 +25,12 @@ class AbstractPDE(eqx.Module):
         parameters: the range of λ, e.g. `Box(nu=(1e-3, 1e-1, "log"))`.
         derivatives: what the residual needs, e.g. `("t", "x", "xx")`.
 
+    Raises:
+        ValueError: a coordinate's name is not one letter, or a derivative not a word of
+            these letters.
+        TypeError: an attribute or a method is missing or something else.
+
+    >>> import jax.numpy as jnp
     >>> class Heat(AbstractPDE):
     ...     domain = Box(t=(0, 1), x=(-1, 1))
     ...     parameters = Box(kappa=(0.01, 1.0, "log"))
@@ -45,6 +51,19 @@ class AbstractPDE(eqx.Module):
     domain: eqx.AbstractClassVar[Box]
     parameters: eqx.AbstractClassVar[Box]
     derivatives: eqx.AbstractClassVar[tuple[str, ...]]
+
+    def __check_init__(self) -> None:
+        checks.instance("domain", self.domain, Box)
+        checks.instance("parameters", self.parameters, Box)
+        checks.instance("derivatives", self.derivatives, (tuple, list))
+        letters = self.domain.names
+        if any(len(name) > 1 for name in letters):
+            raise ValueError(f"domain = {self.domain}, expected names of one letter")
+        for word in self.derivatives:
+            if not isinstance(word, str) or not word or set(word) - set(letters):
+                raise ValueError(
+                    f"derivatives: {word!r}, expected letters of {letters}"
+                )
 
     @abc.abstractmethod
     def residual(
@@ -81,6 +100,10 @@ class AbstractODE(eqx.Module):
         initial: the range of initial states; its names are those of the state.
         parameters: the range of λ.
 
+    Raises:
+        TypeError: an attribute or a method is missing or something else.
+
+    >>> import jax.numpy as jnp
     >>> class Pendulum(AbstractODE):
     ...     initial = Box(angle=(-1, 1), speed=(-1, 1))
     ...     parameters = Box(damping=(0.1, 1.0))
@@ -94,6 +117,10 @@ class AbstractODE(eqx.Module):
     initial: eqx.AbstractClassVar[Box]
     parameters: eqx.AbstractClassVar[Box]
 
+    def __check_init__(self) -> None:
+        checks.instance("initial", self.initial, Box)
+        checks.instance("parameters", self.parameters, Box)
+
     @abc.abstractmethod
     def field(
         self, x: Float[Array, " d"], lam: Float[Array, " p"]
@@ -103,19 +130,20 @@ class AbstractODE(eqx.Module):
     def __call__(self, lam: ArrayLike) -> Callable[[Array], Array]:
         """The exact vector field for λ in physical units.
 
+        It computes in the precision of the state; integers become floating-point
+        numbers.
+
         Raises:
-            ValueError: λ has the wrong shape, is not finite, or is not positive where
-                its whole range is.
+            ValueError: λ or, later, the state has the wrong shape or is not finite, or
+                λ is not positive where its whole range is.
 
         Warns:
             UserWarning: λ lies outside the range.
         """
         value = self.parameters.parameter(lam)
 
-        def field(x: Array) -> Array:
-            x = jnp.asarray(x)
-            if not jnp.issubdtype(x.dtype, jnp.inexact):
-                x = x.astype(value.dtype)
+        def field(x: ArrayLike) -> Array:
+            x = checks.array("x", x, len(self.initial), finite=True)
             return self.field(x, value.astype(x.dtype))
 
         return field

@@ -69,5 +69,60 @@ def test_an_unfinished_equation_cannot_be_made():
         Unfinished()
 
 
+def test_an_equation_without_a_domain_cannot_be_made(heat):
+    class Nowhere(hpx.AbstractPDE):
+        parameters = heat.parameters
+        derivatives = heat.derivatives
+        residual = initial = boundary = lambda self, *_: 0.0
+
+    with pytest.raises(TypeError, match="Nowhere .*attributes {'domain'}"):
+        Nowhere()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "error", "said"),
+    [
+        ("domain", {"t": (0, 1)}, TypeError, "domain = .*expected a Box"),
+        ("domain", hpx.Box, TypeError, r"call the class: Box\(\)"),
+        ("domain", hpx.Box(time=(0, 1)), ValueError, "expected names of one letter"),
+        ("parameters", (0.01, 1.0), TypeError, "parameters = .*expected a Box"),
+        (
+            "derivatives",
+            "xx",
+            TypeError,
+            "derivatives = 'xx', expected a tuple or list",
+        ),
+        ("derivatives", ("t", "y"), ValueError, "'y', expected letters of ..t., .x.."),
+        ("derivatives", ("t", ""), ValueError, "derivatives: '', expected letters"),
+        ("derivatives", (1,), ValueError, "derivatives: 1, expected letters"),
+    ],
+)
+def test_an_equation_with_a_wrong_attribute_cannot_be_made(
+    attribute, value, error, said, heat
+):
+    wrong = type("Wrong", (type(heat),), {attribute: value})
+    with pytest.raises(error, match=said):
+        wrong()
+
+
+@pytest.mark.parametrize("attribute", ["initial", "parameters"])
+def test_a_system_with_a_wrong_attribute_cannot_be_made(attribute):
+    wrong = type("Wrong", (hpx.Lorenz,), {attribute: {"x": (0, 1)}})
+    with pytest.raises(TypeError, match=f"{attribute} = .*expected a Box"):
+        wrong()
+
+
+def test_junk_for_attributes(heat, throw_junk_at):
+    def equation(**attributes):
+        return type("Heat", (type(heat),), attributes)()
+
+    throw_junk_at(
+        equation,
+        domain=heat.domain,
+        parameters=heat.parameters,
+        derivatives=heat.derivatives,
+    )
+
+
 def test_problems_are_static_under_jit(heat):
     assert jax.tree.leaves(heat) == []

@@ -4,6 +4,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
+import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Burgers, Jet
 
 exact = Burgers().exact
@@ -111,6 +112,22 @@ def test_exact_is_as_good_above_the_range(nu):
     assert abs(exact(0.5, 0.3, nu) - quadrature(0.5, 0.3, nu)) <= 1e-12
 
 
+def test_a_solution_that_has_decayed_is_zero(unchecked):
+    np.testing.assert_array_equal(exact(1.0, [0.3, -0.9], [4.1, 1e300]), [0, 0])
+    assert abs(exact(1.0, 0.3, 3.9)) < 1e-12  # which is not cut off
+    assert abs(exact(1e-3, 0.3, 4.1) - quadrature(1e-3, 0.3, 4.1)) <= 1e-12
+
+
+def test_the_exact_solution_cannot_be_traced(unchecked):
+    with pytest.raises(ValueError, match=r"(?s)x = .*neither jax.jit nor jax.vmap"):
+        jax.vmap(lambda x: exact(0.5, x, 0.01))(jnp.zeros(3))
+
+
+def test_junk(throw_junk_at):
+    throw_junk_at(hpx.Burgers)
+    throw_junk_at(hpx.Burgers().exact, t=0.5, x=np.array([0.1, -0.5]), nu=0.01)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -122,6 +139,11 @@ def test_exact_is_as_good_above_the_range(nu):
         ((0.5, 0, -1), "nu = -1"),
         ((0.5, 0, [0.01, np.nan]), "nu = nan"),
         ((0.5, 0, np.inf), "nu = inf"),
+        (
+            ([0.1, 0.2], [0.1, 0.2, 0.3], 0.01),
+            r"t, x and nu have shapes \(2,\), \(3,\)",
+        ),
+        ((0.5, "left", 0.01), "x = 'left', expected an array of real numbers"),
     ],
 )
 def test_arguments_outside_the_problem_are_errors(arguments, said, unchecked):

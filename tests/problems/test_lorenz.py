@@ -114,3 +114,28 @@ def test_a_system_without_a_field_cannot_be_made():
 
     with pytest.raises(TypeError, match="abstract"):
         Nothing()
+
+
+def test_a_state_may_be_a_list_of_integers(unchecked):
+    slope = Lorenz()([10, 2, 28])([1, 2, 3])
+    np.testing.assert_array_equal(slope, [10, 23, -4])
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ([1.0, 2.0], r"x has shape \(2,\), expected \(3,\)"),
+        (np.ones((3, 5)), r"x has shape \(3, 5\), expected \(3,\)"),
+        ([1.0, np.nan, 2.0], r"x holds nan at \(1,\), expected finite numbers"),
+    ],
+)
+def test_a_state_that_is_none_is_an_error(state, said, unchecked):
+    with pytest.raises(ValueError, match=said):
+        Lorenz()(np.array([10, 2, 28]))(state)
+
+
+def test_junk(throw_junk_at):
+    lam, x = np.array([10, 2.0, 28]), np.array([1.0, 2.0, 3.0])
+    throw_junk_at(hpx.Lorenz)
+    throw_junk_at(hpx.AbstractODE.__call__, self=Lorenz(), lam=lam, only=["lam"])
+    throw_junk_at(Lorenz()(lam), x=x)

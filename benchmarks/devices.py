@@ -1,0 +1,163 @@
+"""What does one more λ cost, and what does a second device save?
+
+    python benchmarks/devices.py [--quick]
+
+Expected, before it was run. The cost of a gradient for each ν is flat, once there are
+so many that fixed costs do not count, and a second device halves it, less what one
+device makes of both cores already. A Gauss-Newton step is a sum. The Jacobians of each
+ν are split over the devices, and their cost for each ν is flat. The dense system has as
+many rows as all ν keep together; to fill it grows with the square of that number, and
+to solve it, on every device, with the cube. So the cost for each ν is flat only while
+the Jacobians dominate, or where more ν keep fewer rows each, the same number in all.
+
+The paper's HyperPINN for Burgers' equation: a gradient in float32 with 64 points for
+each ν, and a Gauss-Newton step in float64 with 200, by `gauss_newton` itself. On a
+computer without two GPUs, devices are two CPU devices that JAX makes of one.
+Set OPENBLAS_NUM_THREADS=1, see `growth.py`.
+
+Record: `book/data/devices.json` (not with --quick). A few minutes on two cores.
+"""
+
+import statistics
+import sys
+from collections.abc import Callable
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 2)
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from common import medians, text, timed, told, write
+
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx import devices, kernel
+from hyperpinn_eqx.tables import markdown
+
+QUICK = "--quick" in sys.argv
+POINTS, STEP_POINTS = 64, 200
+GRADIENT = (64, 256, 1024, 4096)
+# From the number of ν to the rows that each keeps: the same for each, or in all.
+STEPS_OF = {
+    "64 rows for each ν": dict.fromkeys((8, 16, 32, 64, 128), 64),
+    "2048 rows in all": {n: 2048 // n for n in (32, 64, 128, 256)},
+}
+ROUNDS, STEPS = 20, 4
+if QUICK:
+    GRADIENT, ROUNDS, STEPS = (16, 64), 3, 3
+    STEPS_OF = {"8 rows for each ν": {4: 8, 8: 8}, "64 rows in all": {8: 8, 16: 4}}
+
+problem = hpx.Burgers()
+MESHES = {
+    n: devices.checked(jax.sharding.Mesh(jax.devices()[:n], ("lam",)))
+    for n in (1, 2)
+    if n <= len(jax.devices())
+}
+
+
+def untrained() -> hpx.HyperPINN:
+    """The paper's HyperPINN."""
+    main = hpx.MainNetSpec((2, *6 * (8,), 1), problem.domain)
+    return hpx.HyperPINN(main, problem.parameters, (32, 32, 32, 16), key=jr.key(0))
+
+
+@jax.jit
+def gradient(model: hpx.HyperPINN, batch: hpx.Batch) -> hpx.HyperPINN:
+    """What one step of Adam asks for."""
+    return jax.grad(lambda model: hpx.pinn_loss(model, problem, batch).total)(model)
+
+
+def one_gradient(n_nu: int, mesh: jax.sharding.Mesh) -> Callable:
+    """One gradient on a mesh, ready to be timed."""
+    batch = hpx.Batch(
+        hpx.log_uniform(problem.parameters, (n_nu,), key=jr.key(1)),
+        hpx.uniform(problem.domain, (n_nu, POINTS), key=jr.key(2)),
+        *hpx.conditions(problem, key=jr.key(3)),
+    )
+    # As in a training: weights are everywhere, and each device has its own batch.
+    model = devices.everywhere(mesh, untrained())
+    split = jax.jit(lambda batch: hpx.shard(batch, "lam"))
+    batch = devices.on(mesh, split)(batch)
+    return lambda: devices.on(mesh, gradient)(model, batch)
+
+
+def rows_of() -> hpx.PINNRows:
+    """The loss as rows."""
+    return hpx.PINNRows(
+        problem,
+        *hpx.conditions(problem, key=jr.key(3)),
+        n_points=STEP_POINTS,
+        weight=hpx.slope_weight("x"),
+    )
+
+
+def one_step(n_nu: int, rank: int, mesh: jax.sharding.Mesh) -> float:
+    """Median seconds of a Gauss-Newton step, all on one batch, the first left out."""
+    rows = rows_of()
+    result = hpx.gauss_newton(
+        untrained(),
+        rows,
+        lambda model, key: rows.batch(model, key, n_nu),
+        steps=STEPS,
+        redraw=STEPS,
+        # So large that the first trial of a step lowers the loss.
+        damping=1.0,
+        rank=rank,
+        key=jr.key(4),
+        progress=False,
+        mesh=mesh,
+    )
+    return float(np.median(np.diff(result.history["seconds"])))
+
+
+def solution(n_nu: int, rank: int) -> float:
+    """Median seconds of the solution of the dense system, on one device."""
+    model, rows = untrained(), rows_of()
+    lams, items = rows.batch(model, jr.key(4), n_nu)
+    trained = jax.tree.map(lambda _: True, model)
+    system = kernel.linearise(rows, rank, trained, model, lams, items, jr.key(5))
+
+    def solve() -> tuple:
+        return kernel.solve(trained, model, lams, system, jnp.asarray(1.0))
+
+    jax.block_until_ready(solve())
+    return statistics.median(timed(solve)[0] for _ in range(3))
+
+
+def show(title: str, found: dict[str, dict[str, float]]) -> None:
+    """Prints one table: seconds, and seconds for each ν."""
+    print(f"\n{title}\n")
+    names = list(next(iter(found.values())))
+    rows = []
+    for n, seconds in found.items():
+        cells = [f"{text(s)}, {text(s / int(n))} for each" for s in seconds.values()]
+        rows.append([n, *cells])
+    print(markdown(["ν", *names], rows))
+
+
+def main() -> None:
+    """Times everything, prints the tables and writes the record."""
+    print(told())
+    names = {n: f"{n} device{'s' * (n > 1)}" for n in MESHES}
+    found: dict = {"gradient": {}, "step": {}}
+    for n_nu in GRADIENT:
+        work = {names[n]: one_gradient(n_nu, mesh) for n, mesh in MESHES.items()}
+        found["gradient"][str(n_nu)] = medians(work, ROUNDS)
+    show(f"One gradient, float32, {POINTS} points for each ν", found["gradient"])
+    for kept, sizes in STEPS_OF.items():
+        with jax.enable_x64(True):
+            found["step"][kept] = {
+                str(n_nu): {
+                    **{names[n]: one_step(n_nu, rank, m) for n, m in MESHES.items()},
+                    "of it, the solution": solution(n_nu, rank),
+                }
+                for n_nu, rank in sizes.items()
+            }
+        show(f"One Gauss-Newton step, float64, {kept}", found["step"][kept])
+    if not QUICK:
+        write("devices", {"points": POINTS, "step_points": STEP_POINTS, **found})
+
+
+if __name__ == "__main__":
+    main()

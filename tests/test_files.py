@@ -1,0 +1,117 @@
+import json
+import os
+
+import pytest
+
+from hyperpinn_eqx import files
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "some.file"
+
+
+@pytest.fixture
+def saved(path):
+    files.write(path, "hyperpinn_eqx thing", {"step": 3}, b"content")
+    return path.read_bytes()
+
+
+def test_what_is_written_comes_back(path, saved):
+    head, content = files.read(path, "hyperpinn_eqx thing")
+    assert content == b"content" and head["step"] == 3
+    assert head["libraries"] == files.libraries()
+
+
+def test_the_first_line_is_json(saved):
+    assert json.loads(saved.split(b"\n")[0])["version"] == files.VERSION
+
+
+def test_the_versions_are_those_that_are_there():
+    import jax
+
+    assert files.libraries()["jax"] == jax.__version__
+
+
+def edited(saved, **changes):
+    line, rest = saved.split(b"\n", 1)
+    return json.dumps(json.loads(line) | changes).encode() + b"\n" + rest
+
+
+@pytest.mark.parametrize("version", [1, files.VERSION + 1, "2", None])
+def test_another_format_version_is_an_error(path, saved, version):
+    path.write_bytes(edited(saved, version=version))
+    match = f"some.file: format version {version!r}, expected 2: .*jax"
+    with pytest.raises(ValueError, match=match):
+        files.read(path, "hyperpinn_eqx thing")
+
+
+def test_another_format_is_an_error(path, saved):
+    match = "format 'hyperpinn_eqx thing', expected 'hyperpinn_eqx model'"
+    with pytest.raises(ValueError, match=match):
+        files.read(path, "hyperpinn_eqx model")
+
+
+def test_another_head_does_not_have_the_checksum(path, saved):
+    path.write_bytes(edited(saved, step=4))
+    with pytest.raises(ValueError, match="some.file: damaged: "):
+        files.read(path, "hyperpinn_eqx thing")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x93NUMPY\x01\x00",
+        b"\x80\x05\x95",
+        b"just text\n",
+        b"[1, 2]\n",
+        b"null\n",
+        b'"text"\n',
+        b"7\n",
+        b'{"no": "format"}\n',
+        b'{"format": "hyperpinn_eqx thing"}\n',
+        b"[" * 100_000 + b"\n",
+    ],
+    ids=lambda content: repr(content[:20]),
+)
+def test_a_foreign_file_is_an_error(path, content):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="some.file: not a hyperpinn_eqx thing, or"):
+        files.read(path, "hyperpinn_eqx thing")
+
+
+def test_no_file_is_an_error(path):
+    with pytest.raises(FileNotFoundError):
+        files.read(path, "hyperpinn_eqx thing")
+
+
+def test_write_json_is_for_people(path):
+    files.write_json(path, {"ν": [1, 2]})
+    text = path.read_text("utf-8")
+    assert json.loads(text) == {"ν": [1, 2]}
+    assert "ν" in text and text.endswith("}\n")
+
+
+@pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
+def test_a_failed_write_leaves_the_old_file_alone(step, path, saved, monkeypatch):
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="No space left"):
+        files.write(path, "hyperpinn_eqx thing", {}, b"other")
+    assert path.read_bytes() == saved
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_leftovers_of_a_killed_write_are_removed_and_nothing_else(path, saved):
+    others = [path.with_name(name) for name in (".some.other", "some.file.x", ".a")]
+    for file in (
+        *others,
+        path.with_name(".some.file.abc"),
+        path.with_name(".some.file.x"),
+    ):
+        file.write_bytes(b"")
+    files.remove_leftovers(path)
+    assert {*path.parent.iterdir()} == {path, *others}
