@@ -40,8 +40,8 @@ POINTS, STEP_POINTS = 64, 200
 GRADIENT = (64, 256, 1024, 4096)
 # From the number of ν to the rows that each keeps: the same for each, or in all.
 STEPS_OF = {
-    "64 rows for each ν": dict.fromkeys((8, 16, 32, 64, 128), 64),
-    "2048 rows in all": {n: 2048 // n for n in (32, 64, 128, 256)},
+    "64 rows for each ν": dict.fromkeys((8, 16, 32, 64), 64),
+    "2048 rows in all": {n: 2048 // n for n in (32, 64, 128)},
 }
 ROUNDS, STEPS = 20, 4
 if QUICK:

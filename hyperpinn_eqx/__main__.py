@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{stop}\nGo on with the same command and --resume.", file=sys.stderr)
         return 130
     except TrainingStopped as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error.reason}", file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -122,7 +122,7 @@ def pinn_loss(
     problem: AbstractPDE,
     batch: Batch,
     *,
-    alpha: float = 1.0,
+    alpha: float | Float[Array, ""] = 1.0,
     weight: Weight | None = None,
 ) -> Loss:
     """The loss of paper eq. 6 over a batch of λ, with means in place of sums.
@@ -150,7 +150,9 @@ def pinn_loss(
     function("model", model)
     instance("problem", problem, AbstractPDE)
     instance("batch", batch, Batch)
-    alpha = number("alpha", alpha, 0.0)
+    # Of one that JAX traces, as a schedule's, nothing is known yet.
+    if not isinstance(alpha, jax.core.Tracer):
+        alpha = number("alpha", alpha, 0.0)
     # A batch has seen to all else.
     d = len(problem.domain)
     array("batch.lam", batch.lam, "M", len(problem.parameters))

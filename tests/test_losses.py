@@ -277,6 +277,12 @@ def test_initial_or_boundary_points_are_enough(heat, hyper, batch):
         pinn_loss(hyper, heat, Batch(batch.lam, batch.points, none, none))
 
 
+def test_alpha_may_be_traced(heat, hyper, batch):
+    traced = jax.jit(lambda alpha: hpx.pinn_loss(hyper, heat, batch, alpha=alpha))
+    found, expected = traced(0.25), pinn_loss(hyper, heat, batch, alpha=0.25)
+    np.testing.assert_allclose(found.total, expected.total, rtol=1e-6)
+
+
 def test_alpha_is_not_negative(heat, hyper, batch):
     assert pinn_loss(hyper, heat, batch, alpha=0.0).terms["physics"] == 0
     with pytest.raises(ValueError, match="alpha = -0.1, expected .* at least 0"):

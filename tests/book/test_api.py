@@ -91,15 +91,22 @@ def test_every_option_of_a_command_is_on_its_page(command, capsys):
         (
             "method",
             "MainNetSpec.unflatten",
-            "(theta: Float[Array, 'P'])",
+            "(theta: Float[ArrayLike, 'P'])",
             "MainNet",
         ),
         (
             "class",
             "PINNRows",
-            "(problem: AbstractPDE, initial: Float[Array, 'I d'], "
-            "boundary: Float[Array, 'B d'], n_points: int, alpha: float = 1.0, "
-            "weight: Weight | None = None)",
+            "(problem: AbstractPDE, initial: Float[ArrayLike, 'I d'], "
+            "boundary: Float[ArrayLike, 'B d'], n_points: int, alpha: float=1.0, "
+            "weight: Weight | None=None)",
+            None,
+        ),
+        (
+            "class",
+            "MainNetSpec",
+            "(sizes: tuple[int, ...], inputs: Box, outputs: Box | None = None, "
+            "bounded: bool = True, odd: str | None = None)",
             None,
         ),
         ("class", "SingleNet", "(net: MainNet, parameters: Box)", None),
