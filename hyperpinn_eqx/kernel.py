@@ -186,8 +186,13 @@ def hyper_kernel(
         m, k, m, k
     ) * (1 + z @ z.T)[:, None, :, None]
     w = rows @ model.head
-    trunk_blocks = jnp.einsum("mzq,nyq->mzny", t, t)
-    through_trunk = jnp.einsum("mkz,mzny,njy->mknj", w, trunk_blocks, w, optimize=True)
+    # The smaller of two factors goes through the long sum over the trunk.
+    if k < z.shape[1]:
+        pulled = (w @ t).reshape(m * k, -1)
+        through_trunk = (pulled @ pulled.T).reshape(m, k, m, k)
+    else:
+        blocks = jnp.einsum("mzq,nyq->mzny", t, t)
+        through_trunk = jnp.einsum("mkz,mzny,njy->mknj", w, blocks, w, optimize=True)
     return (through_head + through_trunk).reshape(m * k, m * k)
 
 

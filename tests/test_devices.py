@@ -340,5 +340,14 @@ def test_two_processes_stop_together_and_one_goes_on(x64, tmp_path):
     close(resumed, shared(None, tmp_path / "alone.journal"))
 
 
+def test_junk(throw_junk_at):
+    throw_junk_at(hpx.shard, values=jnp.ones((4, 2)), only=[])
+    for bad in (("lam", "lam"), ("x",), (None,), ("lam", "points", "lam")):
+        with pytest.raises(ValueError, match="axes = .*, expected 'lam', 'points'"):
+            hpx.shard(jnp.ones((4, 2, 2)), *bad)
+    with pytest.raises(ValueError, match="values has shape"):
+        hpx.shard(jnp.ones(4), "lam", "points")
+
+
 if __name__ == "__main__":
     process(int(sys.argv[1]), *sys.argv[2:])

@@ -254,19 +254,8 @@ def test_huge_forecasts_are_wrong_and_nothing_else():
 
 def test_junk(throw_junk_at):
     data = trajectories(np.ones((2, 1, 3, 3)))
-    throw_junk_at(
-        hpx.field_error,
-        family=Lorenz(),
-        exact=Lorenz(),
-        trajectories=data,
-        every=2,
-        examples=20,
-    )
+    fields = {"family": Lorenz(), "exact": Lorenz(), "trajectories": data, "every": 2}
+    throw_junk_at(hpx.field_error, **fields, examples=20)
     throw_junk_at(hpx.trajectory_errors, found=data, true=data)
-    throw_junk_at(
-        hpx.valid_prediction_time,
-        found=data,
-        true=data,
-        scale=np.ones(2),
-        threshold=0.4,
-    )
+    pair = {"found": data, "true": data, "scale": np.ones(2), "threshold": 0.4}
+    throw_junk_at(hpx.valid_prediction_time, **pair)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import hyperpinn_eqx as hpx
 from hyperpinn_eqx import files, load
 from hyperpinn_eqx import journal as module
 from hyperpinn_eqx.journal import Journal, Stopped
@@ -266,10 +267,14 @@ def test_what_a_killed_write_left_is_removed(path, saved):
 
 
 def test_junk(throw_junk_at, path):
-    def make(**arguments):
-        return Journal(path, **arguments)
-
-    throw_junk_at(make, config={}, resume=True, every=1.0)
+    throw_junk_at(
+        hpx.Journal,
+        path=path,
+        config={},
+        resume=True,
+        every=1.0,
+        only=["config", "resume", "every"],
+    )
     for bad in (None, 3, object()):
         with pytest.raises(TypeError, match="path = .*, expected a str or"):
             Journal(bad, {})

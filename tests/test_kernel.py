@@ -167,8 +167,10 @@ def test_fewer_rows_are_a_projection_on_most_of_what_matters(hyper, items):
     assert np.trace(gone) < 0.02 * np.trace(whole.T @ whole)
 
 
-def test_the_kernel_of_a_hyperpinn_is_that_of_its_dense_jacobian(hyper):
-    rows = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 25)))
+# Fewer rows for each λ than the trunk has features, and more.
+@pytest.mark.parametrize("k", [2, 4])
+def test_the_kernel_of_a_hyperpinn_is_that_of_its_dense_jacobian(k, hyper):
+    rows = jnp.asarray(np.random.default_rng(0).normal(size=(3, k, 25)))
     flat, unravel = ravel_pytree(hyper)
 
     def seen(p):

@@ -156,24 +156,11 @@ def test_a_field_that_cannot_be_drawn_is_an_error(wrong, error, said, axes, unch
 
 
 def test_junk(axes, throw_junk_at):
+    slices = {"axes": list(axes), "lam": 0.8, "nets": {"place": lambda tx: tx[1]}}
+    slices |= {"times": np.array([2.0, 3.0]), "problem": Wave()}
+    throw_junk_at(hpx.plot_slices, **slices, examples=15)
+    field = {"ax": axes[0], "u": np.ones((2, 3)), "limit": 1.0, "cmap": "Blues"}
+    throw_junk_at(hpx.plot_field, **field, domain=Wave.domain)
     errors = {"model": hpx.FamilyError(*np.ones((3, 2)))}
-    throw_junk_at(
-        hpx.plot_slices,
-        axes=list(axes),
-        lam=0.8,
-        nets={"place": lambda tx: tx[1]},
-        times=np.array([2.0, 3.0]),
-        problem=Wave(),
-        examples=15,
-    )
-    throw_junk_at(
-        hpx.plot_field,
-        ax=axes[0],
-        u=np.ones((2, 3)),
-        limit=1.0,
-        cmap="Blues",
-        domain=Wave.domain,
-    )
-    throw_junk_at(
-        hpx.plot_errors, ax=axes[0], errors=errors, measure="mse", lam="D", examples=15
-    )
+    lines = {"ax": axes[0], "errors": errors, "measure": "mse", "lam": "D"}
+    throw_junk_at(hpx.plot_errors, **lines, examples=15)

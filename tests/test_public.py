@@ -1,5 +1,6 @@
 import inspect
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -30,6 +31,17 @@ def test_every_public_method_is_documented(name):
     for attribute, value in vars(getattr(hpx, name)).items():
         if not attribute.startswith("_") and callable(value):
             assert inspect.getdoc(getattr(getattr(hpx, name), attribute)), attribute
+
+
+# Exceptions are raised by us, and of an equation there are only the user's attributes.
+TAKES_NOTHING = {"Stopped", "TrainingStopped", "AbstractPDE"}
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - TAKES_NOTHING))
+def test_every_public_name_is_thrown_junk_at(name):
+    folder = pathlib.Path(__file__).parent
+    tests = "".join(file.read_text("utf-8") for file in folder.rglob("test_*.py"))
+    assert re.search(rf"throw_junk_at\(\s*(hpx\.)?{name}\b", tests)
 
 
 def test_importing_the_package_makes_no_array_and_no_noise():

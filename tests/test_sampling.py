@@ -295,12 +295,6 @@ def test_junk_for_samplers(heat, throw_junk_at, getkey):
 
 
 def test_junk_for_adaptive_points_and_batches(throw_junk_at, getkey):
-    throw_junk_at(
-        hpx.residual_adaptive,
-        size=lambda p: p[:, 0],
-        box=BOX,
-        n=1,
-        candidates=4,
-        key=getkey(),
-    )
+    good = {"size": lambda p: p[:, 0], "box": BOX, "n": 1, "candidates": 4}
+    throw_junk_at(hpx.residual_adaptive, **good, key=getkey())
     throw_junk_at(hpx.Batch, **BATCH)
