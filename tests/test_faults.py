@@ -196,8 +196,8 @@ def test_a_read_only_folder_is_an_error_before_the_training(tmp_path, ordinary_u
         Journal(folder / "tiny.journal", {}).__enter__()
 
 
-# Files that may not grow beyond a limit, as on a full disk. In a process of its own: the
-# output of this one may be a file as well.
+# Files that may not grow beyond a limit, as on a full disk. In a process of its own:
+# the output of this one may be a file as well.
 FULL_DISK = """
 import errno, os, pathlib, resource, sys, warnings
 from hyperpinn_eqx import Journal, files
