@@ -1,8 +1,8 @@
 """What public functions ask of their arguments, said in one way.
 
 Each check returns the value as the function can use it, or raises an error that names
-the argument, the value and what was expected. Values that JAX traces are checked for
-their shape and type only.
+the argument, the value and what was expected. Arrays that JAX traces are checked for
+their shape and type only; a count or a number has to be known.
 """
 
 import operator

@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from .checks import instance
+from . import checks
 
 Tree = TypeVar("Tree")
 AXES = ("lam", "points")
@@ -87,7 +87,7 @@ def checked(mesh: Any) -> Mesh | None:
     """
     if mesh is None:
         return None
-    instance("mesh", mesh, Mesh)
+    checks.instance("mesh", mesh, Mesh)
     if not mesh.axis_names or not set(mesh.axis_names) <= set(AXES):
         raise ValueError(
             f"mesh has the axes {mesh.axis_names}, expected 'lam', 'points' or both, "

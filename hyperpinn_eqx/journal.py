@@ -57,20 +57,13 @@ class Journal:
         UserWarning: the file was written by other versions of the libraries, so that
             the result may differ in its last digits.
 
-    >>> import tempfile, hyperpinn_eqx as hpx, jax.numpy as jnp, jax.random as jr, optax
-    >>> loss = lambda x, key: hpx.Loss({"square": (x - 3.0) ** 2})
+    >>> import tempfile, jax.numpy as jnp
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with Journal(folder + "/x.journal", {"seed": 0}, resume=True) as journal:
-    ...         result = hpx.fit(
-    ...             jnp.zeros(()),
-    ...             loss,
-    ...             optax.adam(0.1),
-    ...             steps=500,
-    ...             key=jr.key(0),
-    ...             progress=False,
-    ...             journal=journal,
-    ...         )
-    ...     journal.close()
+    ...     path, config = folder + "/x.journal", {"seed": 0}
+    ...     with Journal(path, config, every=0.0) as journal:
+    ...         journal.keep("fit", 3, jnp.ones(2), [])
+    ...     print(Journal(path, config, resume=True).restore("fit", jnp.zeros(2)))
+    (Array([1., 1.], dtype=float32), 3, [])
     """
 
     def __init__(

@@ -10,6 +10,7 @@ import math
 import pathlib
 import re
 import traceback
+import types
 import warnings
 from collections.abc import Callable
 
@@ -102,6 +103,24 @@ def concat(heat, getkey):
 def model(request):
     """Either tiny model, in a test that holds for both."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def damaged():
+    """The bytes of a file, cut off or with one bit flipped, at every so many places."""
+
+    def cut_off(whole, every):
+        line = whole.index(b"\n")
+        for length in {*range(0, len(whole), every), len(whole) - 1, line, line + 1}:
+            yield whole[:length]
+
+    def flipped(whole, every):
+        for place in range(0, len(whole), every):
+            copy = bytearray(whole)
+            copy[place] ^= 1 << place % 8
+            yield bytes(copy)
+
+    return types.SimpleNamespace(cut_off=cut_off, flipped=flipped)
 
 
 class Counting(hpx.AbstractModel):

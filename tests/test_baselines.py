@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import Box, ConcatPINN, MainNetSpec, cast, count_parameters
+from hyperpinn_eqx import Box, ConcatPINN, MainNetSpec, count_parameters
 from hyperpinn_eqx.problems import Lorenz
 
 DOMAIN = Box(t=(0, 1), x=(-1, 1))
@@ -99,19 +99,3 @@ def test_junk_for_a_baseline(throw_junk_at, concat):
     good = {"main": main, "parameters": box, "augmented": False}
     throw_junk_at(hpx.ConcatPINN, **good, key=jax.random.key(0), examples=25)
     throw_junk_at(concat.generate, scaled=np.array([0.5]))
-
-
-@pytest.mark.parametrize(
-    ("weights", "given"), [("float32", "float64"), ("float64", "float32")]
-)
-def test_it_computes_in_its_own_precision(weights, given, x64, concat):
-    model, lam = cast(concat, weights), jnp.array([0.3], given)
-
-    def total(lam):
-        return jnp.sum(model.generate(lam).flatten() ** 2)
-
-    value, slope = jax.jit(jax.value_and_grad(total))(lam)
-    expected, same = jax.jit(jax.value_and_grad(total))(lam.astype(weights))
-    assert (value.dtype, slope.dtype) == (weights, given)
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
-    np.testing.assert_allclose(slope.astype(float), same.astype(float), rtol=1e-5)

@@ -185,19 +185,16 @@ def test_like_names_what_differs(path, saved, hyper, concat, heat, getkey):
         load(path, like=concat)
 
 
-def test_a_file_cut_off_anywhere_is_an_error(path, saved):
-    lengths = {*range(0, len(saved), 97), len(saved) - 1, saved.index(b"\n")}
-    for length in lengths | {saved.index(b"\n") + 1}:
-        path.write_bytes(saved[:length])
+def test_a_file_cut_off_anywhere_is_an_error(path, saved, damaged):
+    for content in damaged.cut_off(saved, 97):
+        path.write_bytes(content)
         with pytest.raises(ValueError, match="model.eqx: (not a|damaged)"):
             load(path)
 
 
-def test_a_flipped_bit_anywhere_is_an_error(path, saved):
-    for place in range(0, len(saved), 5):
-        flipped = bytearray(saved)
-        flipped[place] ^= 1 << place % 8
-        path.write_bytes(flipped)
+def test_a_flipped_bit_anywhere_is_an_error(path, saved, damaged):
+    for content in damaged.flipped(saved, 5):
+        path.write_bytes(content)
         with pytest.raises(ValueError, match="model.eqx: .*(expected|damaged)"):
             load(path)
 

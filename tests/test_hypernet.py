@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import Box, HyperPINN, MainNetSpec, cast
+from hyperpinn_eqx import Box, HyperPINN, MainNetSpec
 
 MAIN = MainNetSpec((2, 8, 6, 1), Box(t=(0, 1), x=(-1, 1)))
 NU = Box(nu=(1e-3, 1e-1, "log"))
@@ -204,22 +204,6 @@ def test_junk_for_a_hyperpinn(throw_junk_at, hyper):
 def test_junk_for_its_parts(throw_junk_at, hyper):
     for part in (hyper.features, hyper.generate):
         throw_junk_at(part, scaled=np.array([0.5]), examples=25)
-
-
-@pytest.mark.parametrize(
-    ("weights", "given"), [("float32", "float64"), ("float64", "float32")]
-)
-def test_it_computes_in_its_own_precision(weights, given, x64, hyper):
-    model, lam = cast(hyper, weights), jnp.array([0.3], given)
-
-    def total(lam):
-        return jnp.sum(model.generate(lam).flatten() ** 2)
-
-    value, slope = jax.jit(jax.value_and_grad(total))(lam)
-    expected, same = jax.jit(jax.value_and_grad(total))(lam.astype(weights))
-    assert (value.dtype, slope.dtype) == (weights, given)
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
-    np.testing.assert_allclose(slope.astype(float), same.astype(float), rtol=1e-5)
 
 
 def test_the_trunk_is_all_but_the_head(hyper):

@@ -171,18 +171,16 @@ def test_another_config_is_an_error_that_names_what_differs(path, saved):
     assert path.read_bytes() == saved
 
 
-def test_a_file_cut_off_anywhere_is_an_error(path, saved):
-    for length in (*range(0, len(saved), 29), len(saved) - 1, saved.index(b"\n") + 1):
-        path.write_bytes(saved[:length])
+def test_a_file_cut_off_anywhere_is_an_error(path, saved, damaged):
+    for content in damaged.cut_off(saved, 29):
+        path.write_bytes(content)
         with pytest.raises(ValueError, match="tiny.journal: (damaged|not a)"):
             resume(path)
 
 
-def test_a_flipped_bit_anywhere_is_an_error(path, saved):
-    for place in range(0, len(saved), 3):
-        flipped = bytearray(saved)
-        flipped[place] ^= 1 << place % 8
-        path.write_bytes(flipped)
+def test_a_flipped_bit_anywhere_is_an_error(path, saved, damaged):
+    for content in damaged.flipped(saved, 3):
+        path.write_bytes(content)
         with pytest.raises(ValueError, match="tiny.journal: .*(damaged|expected)"):
             resume(path)
 

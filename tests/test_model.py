@@ -201,3 +201,19 @@ def test_junk_for_models(throw_junk_at, hyper, concat, heat):
     throw_junk_at(hpx.cast, tree=net, dtype=jnp.float32)
     throw_junk_at(hpx.count_parameters, tree=net)
     throw_junk_at(hpx.AbstractModel.__call__, self=hyper, lam=0.5, only=["lam"])
+
+
+@pytest.mark.parametrize(
+    ("weights", "given"), [("float32", "float64"), ("float64", "float32")]
+)
+def test_a_model_computes_in_its_own_precision(weights, given, x64, model):
+    model, lam = cast(model, weights), jnp.array([0.3], given)
+
+    def total(lam):
+        return jnp.sum(model.generate(lam).flatten() ** 2)
+
+    value, slope = jax.jit(jax.value_and_grad(total))(lam)
+    expected, same = jax.jit(jax.value_and_grad(total))(lam.astype(weights))
+    assert (value.dtype, slope.dtype) == (weights, given)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(slope.astype(float), same.astype(float), rtol=1e-5)
