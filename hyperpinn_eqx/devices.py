@@ -1,4 +1,4 @@
-"""Many devices: λ, and the points of each, split over a mesh by JAX itself.
+"""Many λ, many devices: λ, and the points of each, split over a mesh by JAX itself.
 
 Weights are on every device, and so is the optimiser; what a loss does for one λ, or for
 one point, is done on one. JAX puts in the communication that this takes. For a gradient
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from . import checks
 
@@ -131,6 +131,36 @@ def here(mesh: Mesh | None, tree: Tree) -> Tree:
         return jax.tree.map(
             lambda x: jnp.asarray(np.asarray(x)) if eqx.is_array(x) else x, tree
         )
+
+
+def each_lam(one: Callable, lams: Array, items: Array, size: int) -> PyTree:
+    """`one(lam, items)` for each λ, as many at once as the caches hold.
+
+    Args:
+        one: what to do for a λ.
+        lams: M values of λ.
+        items: the points, or the like, of each.
+        size: how many evaluations of a network a λ takes.
+    """
+
+    def block(pair: tuple[Array, Array]) -> PyTree:
+        lams, items = pair
+        return jax.vmap(one)(shard(lams, "lam"), shard(items, "lam", "points"))
+
+    m, most = len(lams), max(1, _at_once() // size)
+    if m <= most:
+        return block((lams, items))
+    # Equal blocks, the last one filled up with its last λ.
+    blocks = -(-m // most)
+    rows = np.minimum(np.arange(blocks * -(-m // blocks)), m - 1).reshape(blocks, -1)
+    # A gradient computes them once more: to read what was kept takes longer.
+    again = jax.checkpoint(block, prevent_cse=False)
+    found = jax.lax.map(again, (lams[rows], items[rows]))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:m], found)
+
+
+def _at_once() -> int:
+    return 2**14 if jax.default_backend() == "cpu" else 2**20
 
 
 def map_lam(function: Callable[[Any], PyTree], xs: PyTree) -> PyTree:

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from .box import Box
 from .checks import array, choice, function, instance, number, positive
-from .devices import shard
+from .devices import each_lam
 from .jets import Jet, jets
 from .model import AbstractModel
 from .multistep import Multistep, residual
@@ -169,8 +169,8 @@ def pinn_loss(
         gap = u - targets(problem, *known)
         return jnp.mean(gap**2), jnp.mean(r**2)
 
-    lams, points = shard(batch.lam, "lam"), shard(batch.points, "lam", "points")
-    data, physics = jax.vmap(one)(lams, points)
+    size = batch.points.shape[1] + len(conditions)
+    data, physics = each_lam(one, batch.lam, batch.points, size)
     return Loss({"data": jnp.mean(data), "physics": alpha * jnp.mean(physics)})
 
 
@@ -215,8 +215,8 @@ def multistep_loss(
         r = jax.vmap(lambda states: residual(scheme, net, states, dt))(windows)
         return jnp.mean((r / scale.astype(r.dtype)[None]) ** 2)
 
-    lam, windows = shard(lam, "lam"), shard(windows, "lam", "points")
-    return Loss({"multistep": jnp.mean(jax.vmap(one)(lam, windows))})
+    size = windows.shape[1] * length
+    return Loss({"multistep": jnp.mean(each_lam(one, lam, windows, size))})
 
 
 def slope_weight(*names: str) -> Weight:

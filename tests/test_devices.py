@@ -79,6 +79,16 @@ def test_fit_gives_the_same_on_several_devices(x64, which, meshes, heat, request
         close(fitted(model, pinn(heat), MESHES[name]()), one)
 
 
+@pytest.mark.parametrize("mesh", ["lam", "both"])
+def test_blocks_of_many_lambda_are_split_too(x64, mesh, heat, hyper, monkeypatch):
+    # Six λ of 16 evaluations each: blocks of two, on four devices or on two times two.
+    monkeypatch.setattr(devices, "_at_once", lambda: 32)
+    loss = pinn(heat)
+    alone = fitted(hyper, loss, None)
+    assert differs(alone, hyper)
+    close(fitted(hyper, loss, MESHES[mesh]()), alone)
+
+
 def test_a_multistep_loss_gives_the_same(x64, getkey):
     box = hpx.Box(rho=(0.0, 2.0))
     main = hpx.MainNetSpec((2, 4, 2), hpx.Box(x=(-1, 1), y=(-1, 1)))

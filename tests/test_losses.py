@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import Batch, Loss, slope_weight
+from hyperpinn_eqx import Batch, Loss, devices, slope_weight
 from hyperpinn_eqx.losses import multistep_loss, targets
 from hyperpinn_eqx.multistep import adams_moulton, bdf
 
@@ -442,3 +442,50 @@ def test_windows_of_another_length_than_the_schemes_are_an_error(
 ):
     with pytest.raises(ValueError, match=r"windows has .* expected \(3, n, 3, d\)"):
         multistep(fields, batch.lam, windows, scheme=bdf(2), dt=0.1, scale=jnp.ones(2))
+
+
+@pytest.mark.parametrize("at_once", [1, 60, 100])
+def test_many_lambda_in_blocks_are_as_many_at_once(
+    at_once, x64, model, heat, getkey, monkeypatch
+):
+    # Seven λ of 20 evaluations each: blocks of one, of three and a last of one, of
+    # four and three.
+    batch = hpx.Batch(
+        hpx.log_uniform(heat.parameters, (7,), key=getkey()),
+        hpx.uniform(heat.domain, (7, 12), key=getkey()),
+        *hpx.conditions(heat, 4, 4, key=getkey()),
+    )
+
+    def value_and_gradient():
+        def total(model):
+            return hpx.pinn_loss(model, heat, batch).total
+
+        return eqx.filter_jit(eqx.filter_value_and_grad(total))(model)
+
+    expected = value_and_gradient()
+    monkeypatch.setattr(devices, "_at_once", lambda: at_once)
+    found = value_and_gradient()
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
+    text = str(jax.make_jaxpr(lambda m: hpx.pinn_loss(m, heat, batch).total)(model))
+    assert "scan" in text
+
+
+def test_many_lambda_of_a_multistep_loss_in_blocks(
+    x64, fields, batch, windows, monkeypatch
+):
+    options = {"scheme": adams_moulton(1), "dt": 0.1, "scale": jnp.ones(2)}
+
+    def value_and_gradient():
+        def total(fields):
+            return multistep_loss(fields, batch.lam, windows, **options).total
+
+        return eqx.filter_jit(eqx.filter_value_and_grad(total))(fields)
+
+    expected = value_and_gradient()
+    # Four windows of two states: two λ at once, and the last one alone.
+    monkeypatch.setattr(devices, "_at_once", lambda: 16)
+    for a, b in zip(
+        *map(jax.tree.leaves, (value_and_gradient(), expected)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
