@@ -5,11 +5,12 @@
 Expected, before it was run. The cost of a gradient for each ν is flat, once there are
 so many that fixed costs do not count (before the losses went through ν in blocks, it
 rose from 33 µs for 256 ν to 70 µs for 1024 and 4096), and a second device halves it,
-less what one device makes of both cores already. A Gauss-Newton step is a sum. The Jacobians of each
-ν are split over the devices, and their cost for each ν is flat. The dense system has as
-many rows as all ν keep together; to fill it grows with the square of that number, and
-to solve it, on every device, with the cube. So the cost for each ν is flat only while
-the Jacobians dominate, or where more ν keep fewer rows each, the same number in all.
+less what one device makes of both cores already. A Gauss-Newton step is a sum. The
+Jacobians of each ν are split over the devices, and their cost for each ν is flat. The
+dense system has as many rows as all ν keep together; to fill it grows with the square
+of that number, and to solve it, on every device, with the cube. So the cost for each ν
+is flat only while the Jacobians dominate, or where more ν keep fewer rows each, the
+same number in all.
 
 The paper's HyperPINN for Burgers' equation: a gradient in float32 with 64 points for
 each ν, and a Gauss-Newton step in float64 with 200, by `gauss_newton` itself. On a
