@@ -165,7 +165,9 @@ def distill(
     checks.instance("model", model, HyperPINN)
     model = trainable("model", model)
     lams = _positions(model.parameters, lams)
-    path = checks.array("path", path, len(lams), model.main.size, finite=True)
+    path = checks.array("path", path, "L", model.main.size, finite=True)
+    if len(lams) != len(path):
+        raise ValueError(f"lams has {len(lams)} rows, expected {len(path)} as path")
     check_type("path", path.dtype, model)
     steps, rate = checks.count("steps", steps), checks.number("rate", rate, 0.0)
     theta0 = jnp.mean(path, axis=0)

@@ -205,9 +205,11 @@ def multistep_loss(
     function("model", model)
     instance("scheme", scheme, Multistep)
     dt = positive("dt", dt)
-    length = scheme.steps + 1
     lam = array("lam", lam, "M", "p", finite=True)
-    windows = array("windows", windows, len(lam), "n", length, "d", finite=True)
+    windows = array("windows", windows, "M", "n", "k + 1", "d", finite=True)
+    if len(lam) != len(windows):
+        raise ValueError(f"lam has {len(lam)} rows, expected {len(windows)} as windows")
+    array("windows", windows, len(lam), "n", scheme.steps + 1, "d")
     scale = array("scale", scale, windows.shape[3], finite=True)
 
     def one(lam: Array, windows: Array) -> Array:
@@ -215,7 +217,7 @@ def multistep_loss(
         r = jax.vmap(lambda states: residual(scheme, net, states, dt))(windows)
         return jnp.mean((r / scale.astype(r.dtype)[None]) ** 2)
 
-    size = windows.shape[1] * length
+    size = windows.shape[1] * windows.shape[2]
     return Loss({"multistep": jnp.mean(each_lam(one, lam, windows, size))})
 
 

@@ -345,7 +345,7 @@ def test_a_network_of_two_outputs_does_not_fit_scalar_conditions(fields, batch):
 @pytest.mark.parametrize(
     ("argument", "value", "expected"),
     [
-        ("lam", [[0.1]], r"windows has shape .*, expected \(1, n, 2, d\)$"),
+        ("lam", [[0.1]], r"lam has 1 rows, expected 3 as windows$"),
         ("lam", [0.1] * 3, r"lam has shape \(3,\), expected \(M, p\)$"),
         ("scale", [1.0], r"scale has shape \(1,\), expected \(2,\)$"),
         ("lam", [[0.1], [np.nan], [0.2]], r"lam holds nan at \(1, 0\)"),

@@ -135,10 +135,11 @@ def visit(browser, address, theme, width):
     return page, troubles
 
 
+LOOKS = [*itertools.product(PAGES, [("light", 1280, 390), ("dark", 390, 1280)])]
+
+
 @pytest.fixture(
-    scope="module",
-    params=itertools.product(PAGES, [("light", 1280, 390), ("dark", 390, 1280)]),
-    ids=lambda param: f"{param[0]}-{param[1][0]}",
+    scope="module", params=LOOKS, ids=[f"{name}-{look[0]}" for name, look in LOOKS]
 )
 def seen(request, browser):
     """A page in one theme, opened at one width and then brought to the other."""
