@@ -18,7 +18,8 @@ def main() -> None:
     model = hpx.load_pretrained("burgers-hyperpinn")
     fig, axes = plt.subplots(1, 3, sharey=True, figsize=(7.2, 2.4))
     for ax, nu in zip(axes, (0.1, 0.01, 0.002), strict=True):
-        hpx.plot_slices([ax], nu, {"HyperPINN": model(nu)}, times=(1.0,))
+        nets = {"HyperPINN": model(nu)}
+        hpx.plot_slices([ax], nu, nets, times=(1.0,), problem=hpx.Burgers())
         ax.set_title(rf"$\nu = {nu}$")
         ax.label_outer()
     axes[0].legend(loc="lower left")

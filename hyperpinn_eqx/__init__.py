@@ -38,6 +38,9 @@ from .metrics import on_grid as on_grid
 from .model import AbstractModel as AbstractModel
 from .model import cast as cast
 from .model import count_parameters as count_parameters
+from .modulated import FiLM as FiLM
+from .modulated import LastLayer as LastLayer
+from .modulated import LowRank as LowRank
 from .multistep import Multistep as Multistep
 from .multistep import adams_bashforth as adams_bashforth
 from .multistep import adams_moulton as adams_moulton
@@ -52,8 +55,14 @@ from .pretrained import load_pretrained as load_pretrained
 from .pretrained import pretrained_names as pretrained_names
 from .problems import AbstractODE as AbstractODE
 from .problems import AbstractPDE as AbstractPDE
+from .problems import AllenCahn as AllenCahn
 from .problems import Burgers as Burgers
+from .problems import BurgersWave as BurgersWave
 from .problems import Lorenz as Lorenz
+from .problems import Manufactured as Manufactured
+from .problems import Plume as Plume
+from .problems import Transport as Transport
+from .recipe import train_family as train_family
 from .reference import burgers_reference as burgers_reference
 from .rows import MultistepRows as MultistepRows
 from .rows import PINNRows as PINNRows

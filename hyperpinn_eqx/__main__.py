@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             names = arguments.names or [
                 *tables.shipped(experiments.BurgersExperiment),
                 *tables.shipped(experiments.LorenzExperiment),
+                *tables.shipped(experiments.FamilyExperiment),
             ]
             models = tables.load_models(names)
             lorenz = {
@@ -61,11 +62,19 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for name, model in models.items()
                 if model.parameters.names == Lorenz.parameters.names
             }
-            burgers = {n: m for n, m in models.items() if n not in lorenz}
-            if burgers:
-                print(tables.burgers_tables(burgers))
-            if lorenz:
-                print("\n" * bool(burgers) + lorenz_tables.lorenz_tables(lorenz))
+            families = {n: m for n, m in models.items() if tables.family_of(m)}
+            others = lorenz.keys() | families.keys()
+            burgers = {n: m for n, m in models.items() if n not in others}
+            printed = [
+                make(group)
+                for make, group in (
+                    (tables.burgers_tables, burgers),
+                    (lorenz_tables.lorenz_tables, lorenz),
+                    (tables.family_tables, families),
+                )
+                if group
+            ]
+            print("\n\n".join(printed))
     except Stopped as stop:
         print(f"{stop}\nGo on with the same command and --resume.", file=sys.stderr)
         return 130

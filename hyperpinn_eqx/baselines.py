@@ -43,7 +43,7 @@ class ConcatPINN(AbstractModel):
     """
 
     net: MainNet
-    lam_weight: Float[Array, "out p"]
+    lam_weight: Float[Array, "out w"]
     lam_slope: tuple[Float[Array, "p in"], Float[Array, " p"]] | None
     parameters: Box = eqx.field(static=True)
 
@@ -62,8 +62,8 @@ class ConcatPINN(AbstractModel):
         key, lam_key = jr.split(key)
         self.net, self.parameters = main.init(key=key), parameters
         out, size = main.shapes[0]
-        fan = out + size + len(parameters)
-        self.lam_weight = jr.normal(lam_key, (out, len(parameters))) * math.sqrt(
+        fan = out + size + parameters.width
+        self.lam_weight = jr.normal(lam_key, (out, parameters.width)) * math.sqrt(
             2 / fan
         )
         p = len(parameters)
@@ -72,7 +72,8 @@ class ConcatPINN(AbstractModel):
 
     def generate(self, scaled: Float[ArrayLike, " p"]) -> MainNet:
         scaled = checks.array("scaled", scaled, len(self.parameters))
-        bias = self.net.biases[0] + self.lam_weight @ scaled.astype(self.net.dtype)
+        seen = self.parameters.embed(scaled.astype(self.net.dtype))
+        bias = self.net.biases[0] + self.lam_weight @ seen
         return eqx.tree_at(lambda net: net.biases[0], self.net, bias)
 
     def config(self) -> dict:

@@ -11,19 +11,22 @@ from . import checks
 
 
 class Box:
-    """A product of named intervals, each linear or logarithmic.
+    """A product of named intervals, each linear, logarithmic or periodic.
 
     A `Box` names the coordinates of a domain or the parameters λ of a family, and
     maps them to the cube [-1, 1]^d in which networks learn best. It is hashable, so
     that models can hold it as static data.
 
     Args:
-        **ranges: one `name=(low, high)` or `name=(low, high, "log")` per axis.
-            A fixed parameter has `low == high`; it scales to 0.
+        **ranges: one `name=(low, high)`, `name=(low, high, "log")` or
+            `name=(low, high, "periodic")` per axis. A fixed parameter has
+            `low == high`; it scales to 0. Of a periodic axis, networks see the cosine
+            and the sine, so that they are periodic by construction, with all
+            derivatives (Dong and Ni 2021, J. Comput. Phys. 435).
 
     Raises:
-        ValueError: a range is not two finite ordered numbers, or is logarithmic and
-            not positive.
+        ValueError: a range is not two finite ordered numbers, is logarithmic and not
+            positive, or periodic and empty.
 
     >>> nu = Box(nu=(1e-3, 1e-1, "log"))
     >>> print(nu.scale(jnp.array([1e-2])).round(6) + 0.0)
@@ -36,6 +39,7 @@ class Box:
     low: tuple[float, ...]
     high: tuple[float, ...]
     log: tuple[bool, ...]
+    periodic: tuple[bool, ...]
 
     def __init__(self, **ranges: tuple | list):
         if not ranges:
@@ -44,17 +48,24 @@ class Box:
         for name, value in ranges.items():
             bad = f"Box: {name} = {value!r}, expected "
             try:
-                low, high, *log = value
+                low, high, *kind = value
                 low, high = checks.number(name, low), checks.number(name, high)
-                checks.choice(name, log, ([], ["log"]))
+                checks.choice(name, kind, ([], ["log"], ["periodic"]))
             except (TypeError, ValueError):
                 raise ValueError(
-                    bad + '(low, high) or (low, high, "log"), finite numbers'
+                    bad + '(low, high), (low, high, "log") or (low, high, "periodic"), '
+                    "finite numbers"
                 ) from None
-            if low > high or (log and low <= 0):
-                raise ValueError(bad + 'low <= high, and both positive for "log"')
-            rows.append((name, low, high, bool(log)))
-        self.names, self.low, self.high, self.log = zip(*rows, strict=True)
+            log, periodic = kind == ["log"], kind == ["periodic"]
+            if low > high or (log and low <= 0) or (periodic and low == high):
+                raise ValueError(
+                    bad + 'low <= high, both positive for "log", and low < high for '
+                    '"periodic"'
+                )
+            rows.append((name, low, high, log, periodic))
+        self.names, self.low, self.high, self.log, self.periodic = zip(
+            *rows, strict=True
+        )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -74,8 +85,17 @@ class Box:
 
     def ranges(self) -> dict[str, tuple]:
         """The keyword arguments that make this box again."""
-        rows = zip(self.names, self.low, self.high, self.log, strict=True)
-        return {n: (lo, hi, "log") if g else (lo, hi) for n, lo, hi, g in rows}
+        kinds = [
+            ("log",) * log + ("periodic",) * periodic
+            for log, periodic in zip(self.log, self.periodic, strict=True)
+        ]
+        rows = zip(self.names, self.low, self.high, kinds, strict=True)
+        return {name: (low, high, *kind) for name, low, high, kind in rows}
+
+    @property
+    def width(self) -> int:
+        """How many numbers `embed` makes of one point."""
+        return len(self) + sum(self.periodic)
 
     def scale(self, values: Float[ArrayLike, "*n d"]) -> Float[Array, "*n d"]:
         """Maps physical values to [-1, 1], through the logarithm on log axes.
@@ -112,6 +132,20 @@ class Box:
             columns.append(jnp.exp(v) if log else v)
         return jnp.stack(columns, axis=-1)
 
+    def embed(self, scaled: Float[Array, "*n d"]) -> Float[Array, "*n w"]:
+        """What a network sees of scaled values: the sines of periodic axes come last.
+
+        >>> box = Box(t=(0, 1), x=(0, 2, "periodic"))
+        >>> print(box.embed(box.scale(jnp.array([0.5, 2.0]))).round(3) + 0.0)
+        [ 0. -1.  0.]
+        """
+        if not any(self.periodic):
+            return scaled
+        periodic = np.array(self.periodic)
+        angles = jnp.pi * scaled
+        cosines = jnp.where(periodic, jnp.cos(angles), scaled)
+        return jnp.concatenate([cosines, jnp.sin(angles[..., periodic])], axis=-1)
+
     def linear(self) -> "Box":
         """The same ranges with every axis linear."""
         pairs = zip(self.low, self.high, strict=True)
@@ -120,8 +154,9 @@ class Box:
     def parameter(self, lam: ArrayLike, *, argument: str = "lam") -> Float[Array, " d"]:
         """Checks one physical parameter value and returns it with shape (d,).
 
-        A range that is positive throughout stands for a positive quantity. Values
-        that JAX traces are checked for shape only.
+        A range that is positive throughout stands for a positive quantity, a periodic
+        one for an angle, of which every value is inside. Values that JAX traces are
+        checked for shape only.
 
         Raises:
             ValueError: wrong shape, not finite, or not positive where it must be.
@@ -143,12 +178,15 @@ class Box:
             )
         if isinstance(value, jax.core.Tracer):
             return value
-        for name, low, high, v in zip(
-            self.names, self.low, self.high, np.asarray(value), strict=True
+        for name, low, high, periodic, v in zip(
+            self.names, self.low, self.high, self.periodic, value.tolist(), strict=True
         ):
-            if not np.isfinite(v) or (low > 0 and v <= 0):
-                kind = "a positive number" if low > 0 else "a finite number"
+            if not np.isfinite(v) or (low > 0 and v <= 0 and not periodic):
+                positive = low > 0 and not periodic
+                kind = "a positive number" if positive else "a finite number"
                 raise ValueError(f"{argument}: {name} = {v}, expected {kind}")
+            if periodic:
+                continue
             # One unit in the last place of float32: 0.001 is not exact in either.
             slack = 1e-6 * max(abs(low), abs(high))
             if not low - slack <= v <= high + slack:
@@ -163,16 +201,17 @@ class Box:
         """Checks that one point lies in the box; one that JAX traces is not looked at.
 
         Raises:
-            ValueError: wrong shape, or a coordinate not finite or outside its range.
+            ValueError: wrong shape, or a coordinate not finite or outside its range; a
+                periodic one has no outside.
         """
         value = checks.array(argument, point, len(self))
         if isinstance(value, jax.core.Tracer):
             return
-        for name, low, high, v in zip(
-            self.names, self.low, self.high, np.asarray(value), strict=True
+        for name, low, high, periodic, v in zip(
+            self.names, self.low, self.high, self.periodic, value.tolist(), strict=True
         ):
-            slack = 1e-6 * max(abs(low), abs(high))
-            if not low - slack <= v <= high + slack:
+            slack = np.inf if periodic else 1e-6 * max(abs(low), abs(high))
+            if not (np.isfinite(v) and low - slack <= v <= high + slack):
                 raise ValueError(
                     f"{argument}: {name} = {v:g}, expected a value in "
                     f"[{low:g}, {high:g}]"

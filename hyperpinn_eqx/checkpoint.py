@@ -16,7 +16,9 @@ from .box import Box
 from .hypernet import HyperPINN
 from .mainnet import MainNetSpec
 from .model import AbstractModel
+from .modulated import FiLM, LastLayer, LowRank
 
+_MODELS = (HyperPINN, ConcatPINN, FiLM, LowRank, LastLayer)
 _FORMAT = "hyperpinn_eqx model"
 
 
@@ -35,12 +37,12 @@ def save(
         card: what to remember about the training, JSON-able.
 
     Raises:
-        TypeError: `path` is no path, `model` no HyperPINN or ConcatPINN, or `card` no
+        TypeError: `path` is no path, `model` no model of this package, or `card` no
             dictionary that JSON can hold.
         OSError: the file cannot be written; an old one is unharmed.
     """
     checks.instance("path", path, (str, os.PathLike))
-    checks.instance("model", model, (HyperPINN, ConcatPINN))
+    checks.instance("model", model, _MODELS)
     checks.instance("card", card, (dict, type(None)))
     try:
         json.dumps(card)
@@ -107,15 +109,11 @@ def read_card(path: str | os.PathLike) -> dict[str, Any]:
 def _build(config: dict[str, Any]) -> AbstractModel:
     main = MainNetSpec.from_config(config["main"])
     parameters = Box(**config["parameters"])
-    key = jax.random.key(0)
-    if config["class"] == "HyperPINN":
-        return HyperPINN(main, parameters, tuple(config["hidden"]), key=key)
-    if config["class"] == "ConcatPINN":
-        augmented = config.get("augmented", False)
-        return ConcatPINN(main, parameters, augmented=augmented, key=key)
-    raise ValueError(
-        f"class {config['class']!r} in the file, expected HyperPINN or ConcatPINN"
-    )
+    known = {model.__name__: model for model in _MODELS}
+    checks.choice("class", config["class"], known)
+    # What is left are the arguments that a class has of its own.
+    rest = {k: v for k, v in config.items() if k not in ("class", "main", "parameters")}
+    return known[config["class"]](main, parameters, **rest, key=jax.random.key(0))
 
 
 def _compare(path: str | os.PathLike, wanted: dict, found: dict) -> None:

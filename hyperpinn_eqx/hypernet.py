@@ -84,7 +84,7 @@ class HyperPINN(AbstractModel):
         self.main, self.parameters = main, parameters
         trunk_key, bias_key, head_key, main_key = jr.split(key, 4)
 
-        sizes = (len(parameters), *hidden)
+        sizes = (parameters.width, *hidden)
         keys = jr.split(trunk_key, len(hidden))
         shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
         gain = 0.5 if init == "common" else 1.0
@@ -125,8 +125,8 @@ class HyperPINN(AbstractModel):
         Raises:
             ValueError: λ has the wrong shape.
         """
-        z = checks.array("scaled", scaled, len(self.parameters))
-        z = z.astype(self.weights[0].dtype)
+        scaled = checks.array("scaled", scaled, len(self.parameters))
+        z = self.parameters.embed(scaled.astype(self.weights[0].dtype))
         for w, b in zip(self.weights, self.biases, strict=True):
             z = jnp.tanh(w @ z + b)
         return z

@@ -1,6 +1,7 @@
 """Jets: a network's value and derivatives at points, in one forward pass."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
@@ -165,13 +166,23 @@ def _mlp_jets(
         (4 if i == odd else 2) / length if length else 0.0
         for i, length in zip(first, lengths, strict=True)
     ]
-    a = net.weights[0] @ net.spec.scale(points).T + net.biases[0][:, None]
-    # The first layer is linear in the point: its derivatives do not depend on it.
-    slopes = [
-        jnp.broadcast_to(net.weights[0][:, axis, None] * rate, a.shape)
-        for axis, rate in zip(first, rates, strict=True)
-    ]
-    curves = [jnp.zeros_like(a) for _ in second]
+    seen = net.spec.scale(points).T
+    w = net.weights[0]
+    a = w @ seen + net.biases[0][:, None]
+    slopes, curves = [], [jnp.zeros_like(a) for _ in second]
+    for axis, rate in zip(first, rates, strict=True):
+        if not box.periodic[axis]:
+            # The layer is linear in it: no slope depends on the point.
+            slopes.append(jnp.broadcast_to(w[:, axis, None] * rate, a.shape))
+            continue
+        angular = math.pi * rate
+        sine = len(box) + sum(box.periodic[:axis])
+        by_cosine, by_sine = w[:, axis, None], w[:, sine, None]
+        cosines, sines = seen[axis, None], seen[sine, None]
+        slopes.append(angular * (by_sine * cosines - by_cosine * sines))
+        if (axis, axis) in second:
+            wave = by_cosine * cosines + by_sine * sines
+            curves[second.index((axis, axis))] = -(angular**2) * wave
     for w, b in zip(net.weights[1:], net.biases[1:], strict=True):
         s = jnp.tanh(a)
         ds = 1 - s * s

@@ -104,8 +104,10 @@ def targets(
 
     def part(name: str, points: ArrayLike, f: Callable) -> Array:
         points = array(name, points, "n", d, finite=True, empty=True)
+        if not len(points):
+            return points[:, 0]
         found = jax.vmap(f, (0, None))(points, value.astype(points.dtype))
-        found = array(f"problem.{name} of all points", found, len(points), empty=True)
+        found = array(f"problem.{name} of all points", found, len(points))
         # An integer, as of `return 0`, has no precision of its own.
         return found.astype(points.dtype)
 

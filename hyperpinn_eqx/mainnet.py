@@ -19,7 +19,8 @@ class MainNetSpec:
 
     Args:
         sizes: layer widths, inputs first, e.g. `(2, 8, 8, 8, 8, 8, 8, 1)`.
-        inputs: range of every input, mapped to [-1, 1] before the first layer.
+        inputs: range of every input, mapped to [-1, 1] before the first layer; of a
+            periodic one, the layer sees the cosine and the sine.
         outputs: range of every output, mapped from [-1, 1] after the last layer;
             None leaves outputs as they are.
         bounded: whether a point outside `inputs` is an error.
@@ -62,17 +63,18 @@ class MainNetSpec:
                 )
         if self.odd is not None:
             low, high = self.inputs.ranges()[self.odd][:2]
-            if low != -high or self.outputs is not None:
+            periodic = self.inputs.periodic[self.odd_axis or 0]
+            if low != -high or self.outputs is not None or periodic:
                 raise ValueError(
-                    f"odd = {self.odd!r}, expected an input with a range (-a, a), and "
-                    "no range of outputs"
+                    f"odd = {self.odd!r}, expected an input with a range (-a, a) that "
+                    "is not periodic, and no range of outputs"
                 )
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
         """The shape (out, in) of every layer's weight."""
-        pairs = zip(self.sizes[1:], self.sizes[:-1], strict=True)
-        return [(out, size) for out, size in pairs]
+        sizes = (self.inputs.width, *self.sizes[1:])
+        return list(zip(sizes[1:], sizes[:-1], strict=True))
 
     @property
     def size(self) -> int:
@@ -84,8 +86,10 @@ class MainNetSpec:
         """Which input is the odd one."""
         return None if self.odd is None else self.inputs.names.index(self.odd)
 
-    def scale(self, points: Float[ArrayLike, "*n d"]) -> Float[Array, "*n d"]:
+    def scale(self, points: Float[ArrayLike, "*n d"]) -> Float[Array, "*n w"]:
         """What the first layer sees: inputs in [-1, 1], an odd one by its size.
+
+        Of a periodic one its cosine, and at the end its sine.
 
         Raises:
             ValueError: the last axis of `points` is not one for the inputs.
@@ -93,10 +97,11 @@ class MainNetSpec:
         points = checks.array("points", points, "...", self.sizes[0], empty=True)
         scaled = self.inputs.scale(points)
         if (axis := self.odd_axis) is None:
-            return scaled
+            return self.inputs.embed(scaled)
         x = scaled[..., axis]
         # Unlike jnp.abs, it has a slope at 0: the one from the right.
-        return scaled.at[..., axis].set(2 * jnp.where(x < 0, -x, x) - 1)
+        scaled = scaled.at[..., axis].set(2 * jnp.where(x < 0, -x, x) - 1)
+        return self.inputs.embed(scaled)
 
     def config(self) -> dict:
         """The arguments that make this spec again, as JSON-able data."""

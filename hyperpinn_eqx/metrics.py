@@ -1,11 +1,13 @@
 """How good a model is: errors over a family, against the exact solution."""
 
 import functools
-from collections.abc import Callable
+import string
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float64
 
@@ -13,13 +15,14 @@ from . import checks
 from .jets import jets
 from .model import AbstractModel, cast
 from .problems import AbstractPDE
+from .sampling import spread
 
 
 class FamilyError(eqx.Module):
     """The error of a model over a family of equations.
 
     Attributes:
-        lam: the values of λ, shape (M,).
+        lam: the values of λ, shape (M,), or (M, p) for several parameters.
         mse: mean squared error over the space-time grid for each λ, shape (M,); NaN
             where the model is not finite.
         relative_l2: relative L2 error for each λ, shape (M,); infinite or NaN where the
@@ -29,22 +32,23 @@ class FamilyError(eqx.Module):
         ValueError: arrays of other shapes, or a λ that is not finite.
     """
 
-    lam: Float[np.ndarray, " M"]
+    lam: Float[np.ndarray, "M *p"]
     mse: Float[np.ndarray, " M"]
     relative_l2: Float[np.ndarray, " M"]
 
     def __init__(
         self,
-        lam: Float[ArrayLike, " M"],
+        lam: Float[ArrayLike, "M *p"],
         mse: Float[ArrayLike, " M"],
         relative_l2: Float[ArrayLike, " M"],
     ):
-        self.lam = checks.numpy_array("lam", lam, "M", finite=True)
+        axes = ("M", "p") if np.ndim(lam) == 2 else ("M",)
+        self.lam = checks.numpy_array("lam", lam, *axes, finite=True)
         self.mse = checks.numpy_array("mse", mse, "M")
         self.relative_l2 = checks.numpy_array("relative_l2", relative_l2, "M")
-        if not self.lam.size == self.mse.size == self.relative_l2.size:
+        if not len(self.lam) == self.mse.size == self.relative_l2.size:
             raise ValueError(
-                f"lam, mse and relative_l2 hold {self.lam.size}, {self.mse.size} and "
+                f"lam, mse and relative_l2 hold {len(self.lam)}, {self.mse.size} and "
                 f"{self.relative_l2.size} values, expected as many"
             )
 
@@ -60,20 +64,24 @@ def family_error(
     *,
     n_lam: int = 64,
     n_t: int = 101,
-    n_x: int = 256,
-    lams: Float[ArrayLike, " M"] | None = None,
+    n_x: int | None = None,
+    lams: Float[ArrayLike, "M *p"] | None = None,
 ) -> FamilyError:
-    """The error on equispaced λ × equispaced t × equispaced x, in float64.
+    """The error over values of λ on an equispaced grid over the domain, in float64.
 
     The defaults are the evaluation set of every table in the book.
 
     Args:
         model: a HyperPINN or a baseline.
-        problem: a family over (t, x) with one parameter and an `exact(t, x, lam)`.
-        n_lam: values of λ, equispaced in physical units, both ends included.
+        problem: a family with an exact solution: `exact(t, x, lam)`, with as many
+            coordinates as its domain has.
+        n_lam: values of λ: of one parameter equispaced in physical units, both ends
+            included; of several a Latin hypercube, see `spread`.
         n_t: times.
-        n_x: positions.
-        lams: values of λ to take instead, such as some that no training saw.
+        n_x: positions along each other coordinate; by default 256 along a single one,
+            and 32 along each of several.
+        lams: values of λ to take instead, such as some that no training saw, shape
+            (M,), or (M, p) for p > 1 parameters.
 
     Returns:
         A `FamilyError` with the errors of each λ.
@@ -81,27 +89,32 @@ def family_error(
     Raises:
         ValueError: fewer than two points along an axis, a λ that makes no sense, a
             model that does not give one number at each point, or a problem without an
-            `exact`, with other coordinates, or with several parameters.
+            `exact`.
         TypeError: no model, or no problem.
     """
     checks.instance("model", model, AbstractModel)
     check_measurable(problem)
     n_lam, n_t = checks.count("n_lam", n_lam, 2), checks.count("n_t", n_t, 2)
+    domain, range_ = problem.domain, problem.parameters
+    if n_x is None:
+        n_x = 256 if len(domain) - ("t" in domain.names) < 2 else 32
     n_x = checks.count("n_x", n_x, 2)
-    if lams is None:
-        range_ = problem.parameters
-        lams = np.linspace(range_.low[0], range_.high[0], n_lam)
-    lams = physical("lams", lams, problem, "M")
-    # A problem that holds arrays has no hash.
-    cached = not jax.tree.leaves(problem)
-    exact_set = _evaluation_set if cached else _evaluation_set.__wrapped__
-    t, x, exact = exact_set(problem, tuple(lams.tolist()), n_t, n_x)
-    mse, relative = [], []
+    counts = tuple(n_t if name == "t" else n_x for name in domain.names)
     # Whatever the caller's precision: an error of 1e-7 is not measured in float32.
     with jax.enable_x64(True):
+        if lams is None and len(range_) == 1:
+            lams = np.linspace(range_.low[0], range_.high[0], n_lam)
+        elif lams is None:
+            lams = np.asarray(spread(range_, n_lam, key=jr.key(0)))
+        lams = physical("lams", lams, problem, "M")
+        # A problem that holds arrays has no hash.
+        cached = not jax.tree.leaves(problem)
+        exact_set = _evaluation_set if cached else _evaluation_set.__wrapped__
+        axes, exact = exact_set(problem, lams.tobytes(), lams.shape, counts)
         exact_model = cast(model, jnp.float64)
+        mse, relative = [], []
         for lam, u in zip(lams, exact, strict=True):
-            e = on_grid(exact_model(lam), t, x) - u
+            e = on_grid(exact_model(lam), *axes) - u
             mse.append(np.mean(e**2))
             with np.errstate(divide="ignore", invalid="ignore"):
                 relative.append(np.sqrt(np.sum(e**2) / np.sum(u**2)))
@@ -111,72 +124,67 @@ def family_error(
 # A training that watches its error would spend most of its time here.
 @functools.lru_cache(4)
 def _evaluation_set(
-    problem: AbstractPDE, lams: tuple[float, ...], n_t: int, n_x: int
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """t, x, and the exact solution for each λ."""
-    box = problem.domain
-    t = np.linspace(box.low[0], box.high[0], n_t)
-    x = np.linspace(box.low[-1], box.high[-1], n_x)
-    return t, x, [exact_on_grid(problem, t, x, lam) for lam in lams]
+    problem: AbstractPDE, lams: bytes, shape: tuple[int, ...], counts: tuple[int, ...]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The axes of the grid, and the exact solution for each λ."""
+    rows = zip(problem.domain.low, problem.domain.high, counts, strict=True)
+    axes = [np.linspace(*row) for row in rows]
+    values = np.frombuffer(lams).reshape(shape)
+    return axes, [exact_on_grid(problem, axes, lam) for lam in values]
 
 
 def check_measurable(problem: AbstractPDE) -> None:
-    """Checks that a problem has an exact solution on a grid over t and x.
+    """Checks that a problem has an exact solution.
 
     Raises:
-        ValueError: the problem has no `exact`, other coordinates than t and one more,
-            or several parameters.
+        ValueError: the problem has no `exact`.
         TypeError: it is no `AbstractPDE`.
     """
     checks.instance("problem", problem, AbstractPDE)
-    name = type(problem).__name__
     if not callable(getattr(problem, "exact", None)):
         raise ValueError(
-            f"problem = {name}, expected one with an exact solution: a method "
-            "exact(t, x, lam)"
-        )
-    if len(problem.domain) != 2 or problem.domain.names[0] != "t":
-        raise ValueError(
-            f"problem = {name} on {problem.domain}, expected t and one more coordinate"
-        )
-    if len(problem.parameters) != 1:
-        raise ValueError(
-            f"problem = {name} with {problem.parameters}, expected one parameter"
+            f"problem = {type(problem).__name__}, expected one with an exact solution: "
+            f"a method exact({', '.join(problem.domain.names)}, lam)"
         )
 
 
 def physical(
     name: str, lams: ArrayLike, problem: AbstractPDE, *axes: str
 ) -> Float64[np.ndarray, "..."]:
-    """Values of the one parameter of a problem, of the given shape.
+    """Values of λ, of the given shape, and for several parameters one axis for these.
 
     Raises:
         ValueError: of another shape, not finite, or not positive where the whole range
             is.
     """
-    found = checks.numpy_array(name, lams, *axes, finite=True)
-    if problem.parameters.low[0] > 0 and np.any(found <= 0):
-        raise ValueError(
-            f"{name} = {found}, expected positive numbers for {problem.parameters}"
-        )
-    return found
+    box = problem.parameters
+    shape: tuple[str | int, ...] = axes if len(box) == 1 else (*axes, len(box))
+    found = checks.numpy_array(name, lams, *shape, finite=True)
+    bad = (np.array(box.low) > 0) & ~np.array(box.periodic)
+    columns = found[..., None] if len(box) == 1 else found
+    if np.any(columns[..., bad] <= 0):
+        raise ValueError(f"{name} = {found}, expected positive numbers for {box}")
+    return np.ascontiguousarray(found)
 
 
 def exact_on_grid(
     problem: AbstractPDE,
-    t: Float[np.ndarray, " m"],
-    x: Float[np.ndarray, " n"],
-    lam: float,
-) -> Float64[np.ndarray, "m n"]:
-    """The exact solution at every pair of t and x, of a problem with one.
+    axes: Sequence[Float[np.ndarray, " _"]],
+    lam: Float[ArrayLike, "*p"],
+) -> Float64[np.ndarray, "..."]:
+    """The exact solution on the grid of these axes, one for each coordinate.
 
     Raises:
         ValueError: `exact` does not return finite numbers that broadcast to the grid.
     """
-    shape, name = (len(t), len(x)), f"problem.exact(t, x, {lam:g})"
+    shape = tuple(map(len, axes))
+    points = np.meshgrid(*axes, indexing="ij", sparse=True)
+    lam = np.asarray(lam)
+    lam = float(lam) if lam.ndim == 0 else lam
+    name = f"problem.exact({', '.join(problem.domain.names)}, {lam})"
     # In float64 even where `exact` is written in JAX and the caller is in float32.
     with jax.enable_x64(True):
-        u = problem.exact(t[:, None], x[None], lam)  # type: ignore[attr-defined]
+        u = problem.exact(*points, lam)  # type: ignore[attr-defined]
         u = checks.numpy_array(name, u, "...", finite=True)
     try:
         return np.broadcast_to(u, shape)
@@ -185,13 +193,20 @@ def exact_on_grid(
 
 
 def on_grid(
-    u: Callable[[Array], Array], t: Float[ArrayLike, " m"], x: Float[ArrayLike, " n"]
-) -> Float[np.ndarray, "m n"]:
-    """A network at every pair of t and x, in the network's own precision.
+    u: Callable[[Array], Array], *axes: Float[ArrayLike, " _"]
+) -> Float[np.ndarray, "..."]:
+    """A network on the grid of the given axes, in the network's own precision.
+
+    Args:
+        u: a function of one point of shape (d,).
+        axes: d lists of numbers, one for each coordinate.
+
+    Returns:
+        u at every combination, with one axis for each coordinate.
 
     Raises:
-        ValueError: t or x is no list of finite numbers, or u does not give one number
-            at each point.
+        ValueError: no axes, or one that is no list of finite numbers; or u does not
+            give one number at each point.
         TypeError: u is no function.
 
     >>> on_grid(lambda tx: tx[0] * tx[1], np.array([0.0, 1.0]), np.array([2.0, 3.0]))
@@ -199,17 +214,22 @@ def on_grid(
            [2., 3.]], dtype=float32)
     """
     checks.function("u", u)
-    t = checks.numpy_array("t", t, "m", finite=True)
-    x = checks.numpy_array("x", x, "n", finite=True)
-    points = np.stack(np.meshgrid(t, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    if not axes:
+        raise ValueError("axes = (), expected one for each coordinate")
+    grid = [
+        checks.numpy_array(f"axes[{i}]", axis, "n", finite=True)
+        for i, axis in enumerate(axes)
+    ]
+    points = np.stack(np.meshgrid(*grid, indexing="ij"), axis=-1).reshape(-1, len(grid))
     values = _values(u, jnp.asarray(points, jnp.result_type(float)))
     if values.shape != (len(points),):
         raise ValueError(
             f"u gives shape {values.shape[1:]} at a point, expected one number"
         )
-    return np.asarray(values).reshape(len(t), len(x))
+    return np.asarray(values).reshape([len(axis) for axis in grid])
 
 
 @eqx.filter_jit
 def _values(u: Callable[[Array], Array], points: Array) -> Array:
-    return jets(u, points, ()).value
+    names = string.ascii_letters[: points.shape[1]]
+    return jets(u, points, (), names).value

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Float
 from . import checks
 from .box import Box
 from .metrics import FamilyError, check_measurable, exact_on_grid, on_grid, physical
-from .problems import AbstractPDE, Burgers
+from .problems import AbstractPDE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,36 +22,39 @@ else:
 
 def plot_slices(
     axes: Axes | Sequence[Axes] | np.ndarray,
-    lam: float,
+    lam: ArrayLike,
     nets: Mapping[str, Callable[[Array], Array]],
     times: Sequence[float] | None = None,
     *,
-    problem: AbstractPDE | None = None,
+    problem: AbstractPDE,
+    at: Mapping[str, float] | None = None,
 ) -> None:
-    """u(t, x) over x at chosen times, exact and as networks predict it (paper Fig. 1).
+    """U over space at chosen times, exact and as networks predict it (paper Fig. 1).
 
     Args:
         axes: one for each time, or a single one.
-        lam: λ, for Burgers' equation the viscosity.
+        lam: λ in physical units.
         nets: networks by label.
         times: one for each of the axes; by default the ends of as many equal parts of
             the time range.
-        problem: a family with one parameter and an `exact(t, x, lam)`; by default
-            Burgers' equation.
+        problem: a family over t and space with an `exact(t, x, lam)`.
+        at: values of coordinates in space that are kept fixed. The first one that is
+            not named here is drawn along; of all others, the middle is taken.
 
     Raises:
-        ValueError: λ or a time that makes no sense; the problem has no `exact`, other
-            coordinates than t and one more, or several parameters.
+        ValueError: λ, a time or a value of `at` that makes no sense; the problem has no
+            `exact`, or lacks t or space.
         TypeError: no axes, no networks, or no problem.
     """
     several = isinstance(axes, Sequence | np.ndarray)
     each: list[Any] = list(np.array(axes, dtype=object).flat) if several else [axes]
     _check_axes("axes", *each)
     checks.instance("nets", nets, Mapping)
-    problem = Burgers() if problem is None else problem
     check_measurable(problem)
-    lam = float(physical("lam", lam, problem))
-    (begin, left), (end, right) = problem.domain.low, problem.domain.high
+    lam = physical("lam", lam, problem)
+    domain, along, fixed = problem.domain, *_line(problem, at)
+    left, right = domain.ranges()[along][:2]
+    begin, end = domain.ranges()["t"][:2]
     x = np.linspace(left, right, 401)
     t = np.linspace(begin, end, len(each) + 1)[1:]
     if times is not None:
@@ -61,38 +64,73 @@ def plot_slices(
                 f"times = {t}, expected times in [{begin:g}, {end:g}], those of problem"
             )
     # The first row is the initial state: one scale for all times.
-    exact = exact_on_grid(problem, np.concatenate([[begin], t]), x, lam)
+    given = {"t": np.concatenate([[begin], t]), along: x, **fixed}
+    order = ("t", along, *fixed)
+    grid = [given[name] for name in domain.names]
+    turn = [domain.names.index(name) for name in order]
+
+    def lines(u: np.ndarray) -> np.ndarray:
+        return u.transpose(turn).reshape(1 + len(t), len(x))
+
+    exact = lines(exact_on_grid(problem, grid, lam))
     margin = 0.075 * np.ptp(exact)
-    found = {label: on_grid(net, t, x) for label, net in nets.items()}
-    for i, ax in enumerate(each):
-        ax.plot(x, exact[1 + i], color="0.65", linewidth=4, label="exact")
+    found = {label: lines(on_grid(net, *grid)) for label, net in nets.items()}
+    for i, ax in enumerate(each, start=1):
+        ax.plot(x, exact[i], color="0.65", linewidth=4, label="exact")
         for label, u in found.items():
             ax.plot(x, u[i], "--", label=label)
-        ax.set(xlabel="$x$", ylim=(exact.min() - margin, exact.max() + margin))
-        ax.set_title(f"$t = {t[i]:g}$")
-    each[0].set_ylabel("$u(t, x)$")
+        ax.set(xlabel=f"${along}$", ylim=(exact.min() - margin, exact.max() + margin))
+        ax.set_title(f"$t = {t[i - 1]:g}$")
+    where = [f"{name} = {fixed[name][0]:g}" for name in fixed]
+    each[0].set_ylabel(f"$u({', '.join(['t', along, *where])})$")
+
+
+def _line(
+    problem: AbstractPDE, at: Mapping[str, float] | None
+) -> tuple[str, dict[str, np.ndarray]]:
+    """Which coordinate is drawn along, and where the others in space are kept."""
+    ranges = problem.domain.ranges()
+    at = {} if at is None else at
+    checks.instance("at", at, Mapping)
+    space = [name for name in ranges if name != "t"]
+    free = [name for name in space if name not in at]
+    if "t" not in ranges or not free or set(at) - set(space):
+        raise ValueError(
+            f"at = {dict(at)} on {problem.domain}, expected t, a coordinate to draw "
+            "along, and values of others"
+        )
+    fixed = {}
+    for name in (name for name in space if name != free[0]):
+        low, high = ranges[name][:2]
+        value = checks.number(f"at[{name!r}]", at.get(name, (low + high) / 2))
+        if not low <= value <= high:
+            raise ValueError(f"at[{name!r}] = {value}, expected in [{low:g}, {high:g}]")
+        fixed[name] = np.array([value])
+    return free[0], fixed
 
 
 def plot_field(
     ax: Axes,
     u: Float[ArrayLike, "m n"],
+    domain: Box,
     *,
     limit: float = 1.0,
     cmap: str = "RdBu_r",
-    domain: Box = Burgers.domain,
 ) -> QuadMesh:
-    """A solution or an error on an equispaced grid over (t, x), as a heat map.
+    """A solution or an error on an equispaced grid over two coordinates, as a heat map.
 
     Args:
         ax: where to draw.
-        u: values at m times and n positions, shape (m, n); NaN stays blank.
+        u: values at m places along the first coordinate and n along the second, shape
+            (m, n); NaN stays blank.
+        domain: names and ranges of the two, such as those of a problem over t and x,
+            or `Box(x=(0, 1), y=(0, 1))` for a picture of one time.
         limit: the colours reach from -limit to limit.
         cmap: the name of a Matplotlib colour map.
-        domain: the ranges of t and x.
 
     Raises:
-        ValueError: fewer than two times or positions, a limit that is not positive, an
-            unknown colour map, or a domain of other than two coordinates.
+        ValueError: fewer than two values along a coordinate, a limit that is not
+            positive, an unknown colour map, or a domain of other than two coordinates.
         TypeError: no axes, or no domain.
     """
     from matplotlib import colormaps
@@ -106,14 +144,14 @@ def plot_field(
     checks.instance("domain", domain, Box)
     if len(domain) != 2:
         raise ValueError(f"domain = {domain}, expected two coordinates")
-    t, x = (
+    across, up = (
         np.linspace(low, high, n)
         for low, high, n in zip(domain.low, domain.high, u.shape, strict=True)
     )
-    mesh = ax.pcolormesh(
-        t, x, u.T, cmap=cmap, vmin=-limit, vmax=limit, rasterized=True, shading="auto"
-    )
-    ax.set(xlabel="$t$", ylabel="$x$")
+    mesh = ax.pcolormesh(across, up, u.T, cmap=cmap, rasterized=True, shading="auto")
+    mesh.set_clim(-limit, limit)
+    x, y = domain.names
+    ax.set(xlabel=f"${x}$", ylabel=f"${y}$")
     ax.grid(False)
     return mesh
 
@@ -123,18 +161,22 @@ def plot_errors(
     errors: Mapping[str, FamilyError],
     *,
     measure: Literal["mse", "relative_l2"] = "mse",
-    lam: str = r"viscosity $\nu$",
+    lam: str = r"$\lambda$",
+    parameter: int = 0,
 ) -> None:
     """The error against λ, for models by label.
+
+    With several parameters each λ is a dot: the others vary too.
 
     Args:
         ax: where to draw.
         errors: errors of models by label.
         measure: which error.
         lam: what λ is called.
+        parameter: which of several parameters to draw against.
 
     Raises:
-        ValueError: an unknown measure.
+        ValueError: an unknown measure, or parameter.
         TypeError: no axes, no errors, or no name for λ.
     """
     names = {"mse": "mean squared error", "relative_l2": "relative $L^2$ error"}
@@ -144,9 +186,21 @@ def plot_errors(
         checks.instance(f"errors[{label!r}]", error, FamilyError)
     checks.choice("measure", measure, names)
     checks.instance("lam", lam, str)
+    parameter = checks.count("parameter", parameter, 0)
+    wide = True
     for label, error in errors.items():
-        ax.loglog(error.lam, getattr(error, measure), label=label)
-    ax.set(xlabel=lam, ylabel=names[measure])
+        values = error.lam.reshape(len(error.lam), -1)
+        if parameter >= values.shape[1]:
+            raise ValueError(
+                f"parameter = {parameter}, expected one of {values.shape[1]} from 0"
+            )
+        value = values[:, parameter]
+        wide &= bool(value.min() > 0 and value.max() > 5 * value.min())
+        style = "." if values.shape[1] > 1 else "-"
+        ax.plot(value, getattr(error, measure), style, label=label)
+    # Where λ runs over decades it is drawn over decades.
+    ax.set_xscale("log" if wide else "linear")
+    ax.set(xlabel=lam, ylabel=names[measure], yscale="log")
 
 
 def _check_axes(name: str, *axes: Any) -> None:

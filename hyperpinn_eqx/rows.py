@@ -1,5 +1,6 @@
 """Losses as rows of a least-squares problem, for Gauss-Newton."""
 
+import itertools
 import math
 
 import equinox as eqx
@@ -138,7 +139,9 @@ class PINNRows(eqx.Module):
     def batch(
         self, model: AbstractModel, key: PRNGKeyArray, n_lam: int
     ) -> tuple[Float[Array, "M p"], Item]:
-        """n_lam values of λ, the ends of the range among them, and their rows.
+        """n_lam values of λ, the corners of the range among them, and their rows.
+
+        All corners where they are at most half of the values, else two opposite ones.
 
         Raises:
             ValueError: fewer than two values, or no key.
@@ -155,8 +158,12 @@ class PINNRows(eqx.Module):
         box = self.problem.parameters
         lam_key, key = jr.split(key)
         # Nothing between them speaks for the ends, and they are the hardest.
-        ends = jnp.array([box.low, box.high])
-        lams = jnp.concatenate([ends, spread(box, n_lam - 2, key=lam_key)])
+        ends = list(zip(box.low, box.high, strict=True))
+        corners = list(dict.fromkeys(itertools.product(*ends)))
+        if 2 * len(corners) > max(n_lam, 4):
+            corners = [corners[0], corners[-1]]
+        inside = spread(box, n_lam - len(corners), key=lam_key)
+        lams = jnp.concatenate([jnp.array(corners), inside])
         return lams, self.draw(model, lams, key)
 
 

@@ -104,7 +104,8 @@ def chebyshev(box: Box, counts: tuple[int, ...]) -> Float[Array, "n d"]:
     """The Chebyshev nodes of every axis in scaled units, and all their combinations.
 
     A smooth dependence on λ is learned best from them: they crowd at the ends of a
-    range, where nothing but extrapolation would help.
+    range, where nothing but extrapolation would help. A periodic range has no ends, and
+    its nodes are equispaced.
 
     Args:
         box: the ranges.
@@ -123,7 +124,11 @@ def chebyshev(box: Box, counts: tuple[int, ...]) -> Float[Array, "n d"]:
     counts = _sizes("counts", counts, 1)
     if len(counts) != len(box):
         raise ValueError(f"counts = {counts}, expected {len(box)}, one for each axis")
-    nodes = [-jnp.cos((jnp.arange(float(n)) + 0.5) * (jnp.pi / n)) for n in counts]
+    middles = [(jnp.arange(float(n)) + 0.5) / n for n in counts]
+    nodes = [
+        2 * middle - 1 if periodic else -jnp.cos(jnp.pi * middle)
+        for middle, periodic in zip(middles, box.periodic, strict=True)
+    ]
     grid = jnp.meshgrid(*nodes, indexing="ij")
     return box.unscale(jnp.stack([axis.ravel() for axis in grid], axis=-1))
 
@@ -137,8 +142,8 @@ def conditions(
 ) -> tuple[Float[Array, "I d"], Float[Array, "B d"]]:
     """Random points of the initial time and of the walls in space (paper A.5).
 
-    Without a coordinate `t` there are no initial points, and without another one no
-    boundary points.
+    Without a coordinate `t` there are no initial points, and without another one that
+    is not periodic no boundary points.
 
     Raises:
         ValueError: a negative number of points, or no key.
@@ -151,7 +156,7 @@ def conditions(
     keys = jr.split(checks.random_key("key", key), 3)
     initial_key, boundary_key, side_key = keys
     time = [i for i, name in enumerate(box.names) if name == "t"]
-    space = [i for i in range(len(box)) if i not in time]
+    space = [i for i in range(len(box)) if i not in time and not box.periodic[i]]
     initial = uniform(box, (n_initial if time else 0,), key=initial_key)
     for i in time:
         initial = initial.at[:, i].set(box.low[i])

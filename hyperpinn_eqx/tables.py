@@ -7,11 +7,17 @@ import numpy as np
 
 from . import checks
 from .checkpoint import load
-from .experiments import EXPERIMENTS, BurgersExperiment, parameter_counts
+from .experiments import (
+    EXPERIMENTS,
+    FAMILIES,
+    BurgersExperiment,
+    held_out_error,
+    parameter_counts,
+)
 from .metrics import FamilyError, family_error
 from .model import AbstractModel
 from .pretrained import load_pretrained, pretrained_names
-from .problems import Burgers
+from .problems import AbstractPDE, Burgers
 
 
 class Row(eqx.Module):
@@ -83,7 +89,9 @@ def table_1(rows: Sequence[Row]) -> str:
     for row in rows:
         counts = parameter_counts(row.model)
         known = EXPERIMENTS.get(row.name)
-        paper = f"{known.paper_mse:.1e}" if known else "-"
+        paper = "-"
+        if isinstance(known, BurgersExperiment):
+            paper = f"{known.paper_mse:.1e}"
         cells = map(str, counts.values())
         lines.append([row.name, *cells, paper, f"{row.error.mean:.1e}"])
     return markdown(head, lines)
@@ -114,4 +122,45 @@ def burgers_tables(models: Mapping[str, AbstractModel]) -> str:
     return (
         "Burgers' equation: mean squared error over 64 ν x 101 t x 256 x, float64\n\n"
         f"{table_1(rows)}\n\nMean squared error per ν\n\n{error_per_nu(rows)}"
+    )
+
+
+def family_of(model: AbstractModel) -> AbstractPDE | None:
+    """The family beyond the paper whose parameters a model has, if there is one."""
+    problems = [experiment.problem for experiment in FAMILIES]
+    names = model.parameters.names
+    return next((p for p in problems if p.parameters.names == names), None)
+
+
+def family_tables(models: Mapping[str, AbstractModel]) -> str:
+    """The errors of models of families beyond the paper, at λ that none was trained on.
+
+    Raises:
+        ValueError: a model of none of these families.
+    """
+    summary, each = [], []
+    for name, model in models.items():
+        problem = family_of(model)
+        if problem is None:
+            raise ValueError(
+                f"{name} has the parameters {model.parameters.names}, expected those "
+                "of a family in experiments.FAMILIES"
+            )
+        error = held_out_error(model, problem)
+        relative, counts = error.relative_l2, parameter_counts(model)
+        found = (relative[0], np.median(relative), relative.max())
+        cells = [*map(str, counts.values()), *(f"{e:.1e}" for e in found)]
+        summary.append([name, *cells])
+        lams = error.lam.reshape(len(error.lam), -1)
+        head = [name, *problem.parameters.names, "relative L2 error"]
+        lines = [
+            ["", *(f"{v:.4g}" for v in lams[i]), f"{relative[i]:.1e}"]
+            for i in np.argsort(lams[:, 0])[::8]
+        ]
+        each.append(markdown(head, lines))
+    head = ["model", "parameters", "evaluated at every point"]
+    head += ["middle λ", "median over λ", "largest"]
+    return (
+        "Beyond the paper: relative L2 error at 65 held-out λ, float64\n\n"
+        + "\n\n".join([markdown(head, summary), *each])
     )

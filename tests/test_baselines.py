@@ -27,6 +27,29 @@ def test_folding_lambda_into_the_bias_is_concatenating_it(x64, getkey):
         np.testing.assert_allclose(net(jnp.array([t, x])), expected[0], rtol=1e-13)
 
 
+RING = Box(t=(0, 1), x=(-1, 1, "periodic"))
+ANGLE = Box(a=(2, 4), phi=(-2, 2, "periodic"))
+
+
+def test_periodic_coordinates_and_parameters_are_two_inputs_each(x64, getkey, tmp_path):
+    spec = MainNetSpec((2, 5, 4, 1), RING)
+    model = eqx.filter_jit(ConcatPINN)(spec, ANGLE, augmented=True, key=getkey())
+    first = np.concatenate([model.net.weights[0], model.lam_weight], axis=1)
+    weights = [first, *map(np.asarray, model.net.weights[1:])]
+    for t, x, a, phi in ((0.3, -0.5, 2.5, 1.2), (1.0, 0.9, 4.0, -7.0)):
+        h = np.array([2 * t - 1, np.cos(np.pi * x), np.sin(np.pi * x), a - 3])
+        h = np.append(h, [np.cos(np.pi * phi / 2), np.sin(np.pi * phi / 2)])
+        for w, b in zip(weights[:-1], model.net.biases[:-1], strict=True):
+            h = np.tanh(w @ h + np.asarray(b))
+        expected = weights[-1] @ h + np.asarray(model.net.biases[-1])
+        net = model(jnp.array([a, phi]))
+        np.testing.assert_allclose(net(jnp.array([t, x])), expected[0], rtol=1e-13)
+    # What is constant are the two parameters, not what the network sees of them.
+    assert [leaf.shape for leaf in model.lam_slope] == [(2, 4), (2,)]
+    hpx.save(tmp_path / "wave.eqx", model)
+    assert eqx.tree_equal(hpx.load(tmp_path / "wave.eqx"), model)
+
+
 def test_the_called_network_is_as_small_as_one_without_lambda(getkey):
     spec = MainNetSpec((2, 5, 4, 1), DOMAIN)
     net = eqx.filter_jit(ConcatPINN)(spec, LAM, key=getkey())(jnp.array([3, 0.01]))

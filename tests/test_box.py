@@ -11,9 +11,10 @@ from hyperpinn_eqx import Box
 LINEAR = Box(t=(0, 1), x=(-3, 5))
 LOG = Box(nu=(1e-3, 1e-1, "log"))
 MIXED = Box(a=(2, 3), nu=(1e-3, 1e-1, "log"), fixed=(7, 7))
+RING = Box(x=(-3, 5, "periodic"), t=(0, 1), phi=(2, 4, "periodic"))
 
 
-@pytest.mark.parametrize("box", [LINEAR, LOG, MIXED], ids=repr)
+@pytest.mark.parametrize("box", [LINEAR, LOG, MIXED, RING], ids=repr)
 def test_scale_and_unscale_are_inverse(box, x64, getkey):
     scaled = jax.random.uniform(getkey(), (50, len(box)), minval=-1, maxval=1)
     moving = np.array(box.low) < np.array(box.high)
@@ -21,7 +22,7 @@ def test_scale_and_unscale_are_inverse(box, x64, getkey):
     np.testing.assert_allclose(back, np.where(moving, scaled, 0), rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("box", [LINEAR, LOG], ids=repr)
+@pytest.mark.parametrize("box", [LINEAR, LOG, RING], ids=repr)
 def test_the_ends_are_minus_one_and_one(box):
     ends = box.scale(jnp.array([box.low, box.high]))
     np.testing.assert_allclose(ends, [[-1] * len(box), [1] * len(box)], atol=1e-6)
@@ -37,16 +38,37 @@ def test_a_fixed_parameter_scales_to_zero():
     assert box.unscale(jnp.array([0.5])) == 7
 
 
-def test_linear_drops_the_logarithm():
+def test_linear_drops_the_logarithm_and_the_period():
     assert LOG.linear() == Box(nu=(1e-3, 1e-1))
+    assert RING.linear() == Box(x=(-3, 5), t=(0, 1), phi=(2, 4))
 
 
-def test_repr_makes_the_box_again():
-    assert eval(repr(MIXED)) == MIXED
+@pytest.mark.parametrize("box", [MIXED, RING], ids=repr)
+def test_a_box_is_made_again(box):
+    for again in (eval(repr(box)), Box(**box.ranges())):
+        assert again == box and hash(again) == hash(box)
 
 
-def test_ranges_make_the_box_again():
-    assert Box(**MIXED.ranges()) == MIXED
+def test_networks_see_cosines_and_at_the_end_sines_of_periodic_axes(x64, getkey):
+    scaled = jax.random.uniform(getkey(), (4, 5, 3), minval=-3, maxval=3)
+    x, t, phi = np.moveaxis(np.asarray(scaled), -1, 0)
+    pi = np.pi
+    columns = [np.cos(pi * x), t, np.cos(pi * phi), np.sin(pi * x), np.sin(pi * phi)]
+    seen = RING.embed(scaled)
+    np.testing.assert_allclose(seen, np.stack(columns, -1), rtol=0, atol=1e-15)
+    assert RING.width == 5 and MIXED.width == len(MIXED) == 3
+
+
+def test_without_a_periodic_axis_networks_see_the_scaled_values(getkey):
+    scaled = jax.random.uniform(getkey(), (4, 2))
+    np.testing.assert_array_equal(LINEAR.embed(scaled), scaled)
+
+
+def test_values_a_period_apart_look_the_same(x64):
+    values = jnp.array([-2.1, 0.5, 3.3])
+    turned = values + jnp.array([8.0, 0.0, -6.0])  # one period of x, three of φ
+    there, back = (RING.embed(RING.scale(v)) for v in (values, turned))
+    np.testing.assert_allclose(there, back, rtol=0, atol=1e-14)
 
 
 def test_equal_boxes_have_equal_hashes():
@@ -63,8 +85,9 @@ def test_boxes_differ_by_order_name_and_range(other):
     assert other != LINEAR
 
 
-def test_the_logarithm_makes_a_difference():
-    assert LOG != LOG.linear()
+@pytest.mark.parametrize("box", [LOG, RING], ids=repr)
+def test_the_kind_of_an_axis_makes_a_difference(box):
+    assert box != box.linear() and hash(box) != hash(box.linear())
 
 
 @pytest.mark.parametrize(
@@ -83,6 +106,9 @@ def test_the_logarithm_makes_a_difference():
         ([1], 2),
         (None, 1),
         (1, 2, None),
+        (2, 2, "periodic"),
+        (3, 2, "periodic"),
+        (1, 2, "log", "periodic"),
     ],
     ids=repr,
 )
@@ -147,6 +173,17 @@ def test_outside_the_range_there_is_a_warning_that_names_it(value):
         LOG.parameter(value)
 
 
+def test_a_periodic_parameter_may_have_any_value():
+    # Warnings would be errors here.
+    angle = Box(phi=(1, 3, "periodic"))
+    for value in (2.0, -7.5, 0.0, 1e6):
+        assert angle.parameter(value) == value
+    with pytest.raises(ValueError, match="lam: phi = inf, expected a finite number"):
+        angle.parameter(np.inf)
+    with pytest.warns(UserWarning, match="t = 1.5 lies outside the trained range"):
+        RING.parameter(jnp.array([100.0, 1.5, 100.0]))
+
+
 @pytest.mark.parametrize("value", [1e-3, 1e-1, np.float32(1e-3), np.float32(1e-1)])
 def test_the_ends_of_the_range_do_not_warn(value):
     with warnings.catch_warnings():
@@ -171,6 +208,17 @@ def test_point_accepts_the_whole_box():
 def test_point_names_the_coordinate_outside(point, name):
     with pytest.raises(ValueError, match=f"point: {name} = .*expected a value in"):
         LINEAR.point(jnp.array(point))
+
+
+def test_a_periodic_coordinate_has_no_outside():
+    RING.point(jnp.array([-100.0, 0.5, 100.0]))
+    for point, said in (
+        ([-100.0, 1.5, 3.0], "t = 1.5, expected a value in"),
+        ([np.inf, 0.5, 3.0], "x = inf"),
+        ([0.0, 0.5, np.nan], "phi = nan"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            RING.point(jnp.array(point))
 
 
 @pytest.mark.parametrize(
@@ -217,9 +265,11 @@ def test_scale_keeps_the_precision(x64):
 
 
 def test_junk_for_boxes(throw_junk_at):
-    throw_junk_at(hpx.Box, t=(0, 1), x=(1e-3, 1, "log"))
+    throw_junk_at(hpx.Box, t=(0, 1), x=(1e-3, 1, "log"), y=(0, 1, "periodic"))
     throw_junk_at(MIXED.scale, values=np.array([[2.5, 1e-2, 7]]))
     throw_junk_at(MIXED.unscale, values=np.array([[0.5, -1, 0]]))
     throw_junk_at(LOG.parameter, lam=0.01)
     throw_junk_at(MIXED.parameter, lam=np.array([2.5, 1e-2, 7]))
     throw_junk_at(MIXED.point, point=np.array([2.5, 1e-2, 7]))
+    throw_junk_at(RING.parameter, lam=np.array([0.0, 0.5, 3]))
+    throw_junk_at(RING.point, point=np.array([0.0, 0.5, 3]))

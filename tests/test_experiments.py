@@ -10,18 +10,22 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Burgers, count_parameters, experiments, load, simulate
 from hyperpinn_eqx.checkpoint import read_card
 from hyperpinn_eqx.experiments import (
     EXPERIMENTS,
+    FAMILIES,
     RECIPES,
     BurgersExperiment,
     Continuation,
+    FamilyExperiment,
     GaussNewton,
     LorenzExperiment,
     MultistepAdam,
     MultistepGaussNewton,
     burgers,
+    families,
     lorenz,
     train,
 )
@@ -219,3 +223,75 @@ def test_no_test_case_was_seen_in_training(x64):
     new = np.asarray(lorenz.test_set().lam)
     gap = np.linalg.norm(seen[:, None] - new[None], axis=-1)
     assert len(new) == 100 and jnp.all(gap > 0)
+
+
+def test_every_family_beyond_the_paper_is_an_experiment(getkey):
+    problems = {type(experiment.problem) for experiment in FAMILIES}
+    assert problems == {hpx.AllenCahn, hpx.Transport, hpx.BurgersWave, hpx.Plume}
+    for experiment in FAMILIES:
+        assert EXPERIMENTS[experiment.name] is experiment
+        assert experiment.name not in RECIPES["paper"]
+        model = eqx.filter_eval_shape(experiment.build, key=getkey())
+        assert model.main.inputs == experiment.problem.domain
+        assert model.parameters == experiment.problem.parameters
+
+
+# One λ, the periodic kind, and three.
+@pytest.mark.parametrize("problem", [hpx.AllenCahn(), hpx.BurgersWave(), hpx.Plume()])
+def test_held_out_parameters_fill_the_range_around_its_middle(problem, x64):
+    box = problem.parameters
+    lams = families.held_out(box)
+    assert lams.shape == (65, len(box))[: 1 + (len(box) > 1)]
+    scaled = np.asarray(box.scale(lams.reshape(65, -1)))
+    np.testing.assert_allclose(scaled[0], np.zeros(len(box)), rtol=0, atol=1e-12)
+    assert np.max(np.abs(scaled)) < 1
+    # Of 64 equal parts of the range each has at most two, and most have one.
+    parts = np.floor((scaled[1:] + 1) * 32).astype(int)
+    for column in parts.T:
+        assert np.max(np.bincount(column)) <= 2 and len(set(column)) > 60
+
+
+@pytest.mark.parametrize("problem", [hpx.AllenCahn(), hpx.Plume()])
+def test_held_out_parameters_are_the_same_in_any_precision(problem):
+    found = families.held_out(problem.parameters)
+    with jax.enable_x64(True):
+        expected = families.held_out(problem.parameters)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_held_out_error_is_that_of_the_held_out_parameters(monkeypatch, hyper):
+    asked, none = [], hpx.FamilyError(*np.ones((3, 1)))
+    monkeypatch.setattr(
+        families,
+        "family_error",
+        lambda *given, **how: asked.append((given, how)) or none,
+    )
+    for problem, n_x in ((hpx.Transport(), 101), (hpx.Plume(), 41)):
+        assert experiments.held_out_error(hyper, problem) is none
+        given, how = asked.pop()
+        assert given == (hyper, problem) and (how["n_t"], how["n_x"]) == (41, n_x)
+        expected = families.held_out(problem.parameters)
+        np.testing.assert_array_equal(how["lams"], expected)
+
+
+def test_a_family_is_trained_by_its_name(x64, tmp_path, monkeypatch):
+    settings = {"adam_steps": 3, "newton_steps": 2, "n_lam": 4, "n_points": 8}
+    tiny = FamilyExperiment("tiny-wave", hpx.BurgersWave(), "a wave", (3,), (4,))
+    tiny = dataclasses.replace(tiny, settings=settings)
+    monkeypatch.setitem(EXPERIMENTS, "tiny-wave", tiny)
+    model, card = train("tiny-wave", out=tmp_path, progress=False)
+    assert eqx.tree_equal(load(tmp_path / "tiny-wave.eqx"), model)
+    skeleton = eqx.filter_eval_shape(tiny.build, key=jr.key(0))
+    assert model.config() == skeleton.config() == card["architecture"]
+    beside = json.loads((tmp_path / "tiny-wave.json").read_text("utf-8"))
+    assert beside == json.loads(json.dumps(card))
+    (stage,) = card["stages"]
+    assert stage.items() >= settings.items() and card["recipe"] == "best"
+    assert card["domain"] == {"t": (0, 1), "x": (-1, 1, "periodic")}
+    error = experiments.held_out_error(model, tiny.problem)
+    found = {k: v for k, v in card["error"].items() if k != "set"}
+    assert found == {
+        "median_relative_l2": np.median(error.relative_l2),
+        "largest_relative_l2": np.max(error.relative_l2),
+    }

@@ -56,6 +56,41 @@ def test_weights_are_theta0_plus_head_times_features(x64, hyper):
     np.testing.assert_allclose(hyper(0.02).flatten(), theta, rtol=1e-13, atol=1e-15)
 
 
+RING = MainNetSpec((2, 8, 1), Box(t=(0, 1), x=(-1, 1, "periodic")))
+WAVE = Box(a=(1, 3), phi=(-2, 2, "periodic"))
+
+
+@pytest.fixture
+def wave(x64, getkey):
+    """A family with a periodic coordinate and a periodic parameter."""
+    return eqx.filter_jit(HyperPINN)(RING, WAVE, (5, 4), key=getkey())
+
+
+def test_the_trunk_sees_a_periodic_parameter_by_cosine_and_sine(wave):
+    for a, phi in ((1.5, 0.3), (3.0, -2.0)):
+        z = np.array([a - 2, np.cos(np.pi * phi / 2), np.sin(np.pi * phi / 2)])
+        for w, b in zip(wave.weights, wave.biases, strict=True):
+            z = np.tanh(np.asarray(w) @ z + np.asarray(b))
+        theta = np.asarray(wave.theta0) + np.asarray(wave.head) @ z
+        found = wave(jnp.array([a, phi])).flatten()
+        np.testing.assert_allclose(found, theta, rtol=1e-13, atol=1e-15)
+    assert hpx.count_parameters(wave) == (5 * 4) + (4 * 6) + RING.size * 5
+    assert RING.size == 8 * 4 + 9
+
+
+def test_a_periodic_parameter_has_no_outside(wave):
+    # Warnings would be errors here.
+    there, back = (wave(jnp.array([1.5, phi])).flatten() for phi in (0.3, 8.3))
+    np.testing.assert_allclose(back, there, rtol=0, atol=1e-13)
+    assert np.max(np.abs(there - wave(jnp.array([1.5, 0.4])).flatten())) > 1e-3
+
+
+def test_a_periodic_family_survives_a_file(wave, tmp_path):
+    hpx.save(tmp_path / "wave.eqx", wave)
+    found = hpx.load(tmp_path / "wave.eqx")
+    assert eqx.tree_equal(found, wave) and found.config() == wave.config()
+
+
 @pytest.mark.parametrize("init", ["split", "common", "hyperfan"])
 def test_weights_start_with_glorots_second_moment_at_any_lambda(init):
     np.testing.assert_allclose(second_moments(init), np.ones((3, 3)), rtol=0, atol=0.15)

@@ -22,6 +22,18 @@ SPECS = {
     "odd in x": MainNetSpec((2, 6, 5, 1), Box(t=(0, 2), x=(-3, 3)), odd="x"),
     "two outputs odd in t": MainNetSpec((2, 6, 2), Box(t=(-2, 2), x=(-3, 1)), odd="t"),
     "no hidden layer": MainNetSpec((2, 1), DOMAIN, Box(p=(0, 4))),
+    "periodic in x": MainNetSpec((2, 6, 5, 1), Box(t=(0, 2), x=(-3, 1, "periodic"))),
+    "periodic": MainNetSpec(
+        (2, 6, 2),
+        Box(t=(0, 2, "periodic"), x=(-3, 1, "periodic")),
+        Box(p=(0, 4), q=(-1, 7)),
+    ),
+    "odd in t periodic in x": MainNetSpec(
+        (2, 6, 5, 1), Box(t=(-2, 2), x=(-3, 1, "periodic")), odd="t"
+    ),
+    "periodic without hidden layer": MainNetSpec(
+        (2, 1), Box(t=(0, 2), x=(-3, 1, "periodic"))
+    ),
 }
 UP_TO_SECOND = ("t", "x", "tt", "tx", "xt", "xx")
 
@@ -108,8 +120,38 @@ def test_only_narrow_products_for_gradients_are_written_out(
     assert ("custom_vjp" in text) == written_out
 
 
-def test_the_fast_way_takes_one_pass_for_all_derivatives(points, getkey):
-    net = init(SPECS["one output"], getkey())
+@pytest.mark.parametrize("odd", [None, "z"])
+def test_the_fast_way_agrees_with_the_generic_way_on_several_axes(odd, x64, getkey):
+    domain = Box(y=(0, 3, "periodic"), t=(0, 2), x=(-3, 1, "periodic"), z=(-2, 2))
+    net = init(MainNetSpec((4, 6, 5, 1), domain, odd=odd), getkey())
+    pairs = itertools.product("ytxz", repeat=2)
+    words = (*"ytxz", *map("".join, pairs))
+    points = hpx.uniform(domain, (5,), key=getkey())
+    fast, generic = (jets(f, points, words, "ytxz") for f in (net, net.__call__))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12),
+        fast,
+        generic,
+    )
+    # A network of all axes: nothing is zero by accident.
+    assert all(np.all(leaf != 0) for leaf in jax.tree.leaves(fast))
+
+
+def test_a_periodic_network_has_periodic_jets(x64, getkey):
+    net = init(SPECS["periodic in x"], getkey())
+    walls = (jnp.array([[0.3, x], [1.7, x]]) for x in (-3.0, 1.0, 9.0))
+    first, *others = (jets(net, points, UP_TO_SECOND) for points in walls)
+    for other in others:
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-13),
+            first,
+            other,
+        )
+
+
+@pytest.mark.parametrize("name", ["one output", "periodic in x"])
+def test_the_fast_way_takes_one_pass_for_all_derivatives(name, points, getkey):
+    net = init(SPECS[name], getkey())
     passes = [
         program(f, points, words).count("tanh")
         for f, words in ((net, ()), (net, UP_TO_SECOND), (net.__call__, UP_TO_SECOND))
@@ -142,9 +184,10 @@ def test_derivatives_agree_with_finite_differences(net, points):
     np.testing.assert_allclose(u.xx, curve, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["one output", "periodic in x"])
 @pytest.mark.parametrize("words", [(), ("tx",), ("xx", "t"), ("x", "x")], ids=str)
-def test_any_choice_of_words(words, x64, getkey):
-    net = init(SPECS["one output"], getkey())
+def test_any_choice_of_words(words, name, x64, getkey):
+    net = init(SPECS[name], getkey())
     points = jnp.array([[0.5, 0.0], [1.5, -2.0]])
     everything, some = jets(net, points, UP_TO_SECOND), jets(net, points, words)
     assert set(some.derivatives) == set(words)
@@ -209,8 +252,9 @@ def test_a_constant_has_derivatives_of_zero():
     np.testing.assert_array_equal(u.xx, np.zeros(3))
 
 
-def test_jets_can_be_jitted_and_differentiated(x64, getkey):
-    net = init(SPECS["one output"], getkey())
+@pytest.mark.parametrize("name", ["one output", "periodic in x"])
+def test_jets_can_be_jitted_and_differentiated(name, x64, getkey):
+    net = init(SPECS[name], getkey())
     points = jnp.array([[0.5, 0.0], [1.5, -2.0]])
 
     @jax.jit

@@ -107,6 +107,32 @@ def test_a_vector_field_is_drawn_beside_the_exact_one(getkey):
         np.testing.assert_allclose(problem(lam)(point), slope, rtol=1e-4, atol=1e-4)
 
 
+def test_a_ring_goes_into_the_page_with_its_cosines_and_sines(getkey):
+    problem = hpx.BurgersWave()
+    main = hpx.MainNetSpec((2, 4, 1), problem.domain)
+    model = eqx.filter_jit(hpx.HyperPINN)(main, problem.parameters, (5,), key=getkey())
+    figure = hpx.live_figure(model, problem)
+    data = figure.data["model"]
+    assert data["inputs"]["x"] == (-1, 1, "periodic")
+    assert data["parameters"]["phi"] == (-1, 1, "periodic")
+    assert data["sizes"] == [3, 4, 1] and data["size"] == main.size == 4 * 4 + 5
+    flat = np.frombuffer(base64.b64decode(data["weights"]), data["dtype"])
+    assert flat.size == hpx.count_parameters(model) == 5 * 4 + main.size * 6
+    assert figure.data["start"] == [1, 0]
+
+
+def test_pictures_and_labels_have_the_names_of_the_coordinates(heat, getkey):
+    domain = hpx.Box(y=(0, 2), x=(0, 1, "periodic"))
+    plate = type("Plate", (type(heat),), {"domain": domain, "derivatives": ()})()
+    main = hpx.MainNetSpec((2, 3, 1), domain)
+    model = eqx.filter_jit(hpx.HyperPINN)(main, heat.parameters, (3,), key=getkey())
+    figure = hpx.live_figure(model, plate)
+    assert figure.data["labels"] == [
+        "The solution as a heat map over y and x",
+        "The solution at four values of y",
+    ]
+
+
 def test_a_solution_of_one_sign_has_a_range_of_one_sign(heat, hyper):
     raised = eqx.tree_at(lambda m: m.theta0, hyper, hyper.theta0.at[-1].set(9.0))
     low, high = hpx.live_figure(raised, heat).data["range"]

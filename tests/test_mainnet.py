@@ -70,7 +70,13 @@ def test_init_is_glorot_normal_with_zero_biases(getkey):
 
 
 def test_config_survives_json():
-    for spec in (SPEC, TWO_OUTPUTS, ODD, MainNetSpec((2, 1), DOMAIN, bounded=False)):
+    for spec in (
+        SPEC,
+        TWO_OUTPUTS,
+        ODD,
+        RING,
+        MainNetSpec((2, 1), DOMAIN, bounded=False),
+    ):
         assert MainNetSpec.from_config(json.loads(json.dumps(spec.config()))) == spec
 
 
@@ -90,6 +96,56 @@ def test_it_can_be_jitted_vmapped_and_differentiated(x64, getkey):
 ODD = MainNetSpec((2, 5, 4, 1), Box(t=(0, 2), x=(-3, 3)), odd="x")
 
 
+RING = MainNetSpec(
+    (3, 5, 4, 1), Box(x=(-3, 1, "periodic"), t=(0, 2), y=(0, 3, "periodic"))
+)
+
+
+def test_a_periodic_network_sees_cosines_and_sines(x64):
+    net = RING.unflatten(jnp.asarray(np.random.default_rng(0).normal(size=RING.size)))
+    for x, t, y in ((0.3, 1.2, 2.0), (-3, 2.0, 0.5)):
+        a, b = np.pi * (x + 1) / 2, np.pi * (y - 1.5) / 1.5
+        h = np.array([np.cos(a), t - 1, np.cos(b), np.sin(a), np.sin(b)])
+        for w, c in zip(net.weights[:-1], net.biases[:-1], strict=True):
+            h = np.tanh(np.asarray(w) @ h + np.asarray(c))
+        expected = np.asarray(net.weights[-1]) @ h + np.asarray(net.biases[-1])
+        np.testing.assert_allclose(net(jnp.array([x, t, y])), expected[0], rtol=1e-13)
+
+
+def test_a_periodic_input_costs_one_column_more(getkey):
+    assert RING.sizes == (3, 5, 4, 1)
+    assert RING.shapes == [(5, 5), (4, 5), (1, 4)]
+    assert RING.size == 5 * 6 + 4 * 6 + 1 * 5
+    net = init(RING, getkey())
+    assert count_parameters(net) == net.flatten().size == RING.size
+
+
+def test_a_periodic_network_is_periodic_with_its_derivatives(x64):
+    net = RING.unflatten(jnp.asarray(np.random.default_rng(1).normal(size=RING.size)))
+
+    @jax.jit
+    def everything(point):
+        third = jax.jacfwd(jax.hessian(net))
+        return net(point), jax.grad(net)(point), jax.hessian(net)(point), third(point)
+
+    # The wall x = -3 is x = 1; further round, and in y too.
+    for point in ([-3.0, 0.4, 1.1], [0.2, 1.9, 0.0]):
+        there = everything(jnp.array(point))
+        for x, y in ((4, 0), (0, 3), (-8, 6)):
+            back = everything(jnp.array(point) + jnp.array([x, 0.0, y]))
+            for a, b in zip(there, back, strict=True):
+                size = np.max(np.abs(a))
+                np.testing.assert_allclose(b, a, rtol=0, atol=1e-12 * size)
+
+
+def test_a_bounded_network_goes_round_a_periodic_input_and_no_other(getkey):
+    net = init(RING, getkey())
+    net(jnp.array([1e3, 1.0, -1e3]))
+    with pytest.raises(ValueError, match=r"t = 2.5, expected a value in \[0, 2\]"):
+        net(jnp.array([0.0, 2.5, 0.0]))
+
+
+TURN = MainNetSpec((2, 5, 1), Box(t=(0, 2), x=(-3, 1, "periodic")))
 LOGARITHMIC = MainNetSpec(
     (2, 4, 2), Box(t=(0.1, 2, "log"), x=(-3, 1)), Box(p=(1, 4, "log"), q=(-1, 7))
 )
@@ -111,8 +167,9 @@ def test_an_odd_network_is_odd_and_sees_the_size_of_x(x64):
         {"inputs": DOMAIN, "odd": "x"},
         {"inputs": ODD.inputs, "odd": "y"},
         {"inputs": ODD.inputs, "outputs": Box(u=(-1, 2)), "odd": "x"},
+        {"inputs": Box(t=(0, 2), x=(-3, 3, "periodic")), "odd": "x"},
     ],
-    ids=["range", "name", "outputs"],
+    ids=["range", "name", "outputs", "periodic"],
 )
 def test_a_network_that_cannot_be_odd_is_an_error(options):
     with pytest.raises(ValueError, match="odd = '[xy]', expected (an input|one of)"):
@@ -178,7 +235,9 @@ def test_weights_may_be_lists(unchecked):
     assert net.flatten().dtype == jnp.float32
 
 
-@pytest.mark.parametrize("spec", [SPEC, LOGARITHMIC, ODD], ids=["plain", "log", "odd"])
+@pytest.mark.parametrize(
+    "spec", [SPEC, LOGARITHMIC, ODD, TURN], ids=["plain", "log", "odd", "periodic"]
+)
 @pytest.mark.parametrize(
     ("weights", "given"), [("float32", "float64"), ("float64", "float32")]
 )
@@ -229,6 +288,7 @@ def test_junk_for_a_spec(throw_junk_at):
     throw_junk_at(hpx.MainNetSpec, sizes=(2, 1), inputs=ODD.inputs, odd="x")
     throw_junk_at(MainNetSpec.from_config, config=SPEC.config())
     throw_junk_at(SPEC.scale, points=np.array([[0.5, -2.0]]))
+    throw_junk_at(TURN.scale, points=np.array([[0.5, -2.0]]))
     throw_junk_at(MainNetSpec((2, 1), DOMAIN).unflatten, theta=np.array([0.5, -2.0, 1]))
     throw_junk_at(MainNetSpec((2, 1), DOMAIN).init, key=jax.random.key(0))
 

@@ -6,6 +6,7 @@ import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Burgers, FamilyError, family_error
+from hyperpinn_eqx.metrics import physical
 
 
 @pytest.fixture
@@ -51,6 +52,11 @@ def test_a_model_that_is_right_has_no_error(zero):
             return 1e-30 + np.zeros(np.broadcast_shapes(np.shape(t), np.shape(x)))
 
     assert family_error(zero, Calm(), n_lam=2, n_t=3, n_x=4).mean < 1e-50
+
+
+def test_errors_may_be_of_several_parameters():
+    error = FamilyError(np.ones((3, 2)), np.arange(3.0), np.ones(3))
+    assert error.lam.shape == (3, 2) and error.mean == 1
 
 
 def test_the_mean_is_over_the_family():
@@ -115,21 +121,143 @@ def test_a_solution_that_does_not_depend_on_a_coordinate_fills_the_grid(constant
     np.testing.assert_allclose(error.mse, np.mean(np.arange(4.0) ** 2), rtol=1e-14)
 
 
+def test_a_family_without_a_solution_cannot_be_measured(constant):
+    problem = type("Other", (Decay,), {"exact": None})()
+    said = r"problem = Other, expected one with .* exact\(t, x, lam\)"
+    with pytest.raises(ValueError, match=said):
+        family_error(constant, problem, n_lam=2, n_t=3, n_x=4)
+
+
+class Product(hpx.AbstractPDE):
+    """Of the coordinates and parameters that a subclass has."""
+
+    domain = hpx.Box(y=(-1, 2), t=(1, 3), x=(0, 1, "periodic"))
+    parameters = hpx.Box(b=(1, 4, "log"), a=(2, 5, "periodic"))
+    derivatives = ()
+
+    def residual(self, u, tx, lam):
+        return u.value - self.exact(*tx, lam)
+
+    def initial(self, tx, lam):
+        return self.exact(*tx, lam)
+
+    def boundary(self, tx, lam):
+        return self.exact(*tx, lam)
+
+    def exact(self, y, t, x, lam):
+        return y * lam[0] + t * lam[1] + 0 * x
+
+
+class Steady(Product):
+    """In one coordinate, which is not time."""
+
+    domain = hpx.Box(x=(0, 1))
+    parameters = hpx.Box(k=(1, 3))
+
+    def exact(self, x, lam):
+        return lam * x
+
+
+def ones(problem, key):
+    """A model that is 1 everywhere."""
+    main = hpx.MainNetSpec((len(problem.domain), 1), problem.domain)
+    model = eqx.filter_jit(hpx.ConcatPINN)(main, problem.parameters, key=key)
+    model = jax.tree.map(jnp.zeros_like, model)
+    return eqx.tree_at(lambda m: m.net.biases[0], model, jnp.ones(1))
+
+
+def test_several_parameters_are_spread_over_their_range(getkey):
+    problem = Product()
+    found = family_error(ones(problem, getkey()), problem, n_lam=6, n_t=3, n_x=4)
+    with jax.enable_x64(True):
+        lams = eqx.filter_jit(hpx.spread)(problem.parameters, 6, key=jax.random.key(0))
+        scaled = np.asarray(problem.parameters.scale(lams))
+    assert found.lam.shape == (6, 2) and found.mse.shape == (6,)
+    np.testing.assert_allclose(found.lam, lams, rtol=1e-14)
+    cells = np.sort(np.floor((scaled + 1) * 3), axis=0)
+    np.testing.assert_array_equal(cells.T, [range(6), range(6)])
+
+
+def test_three_coordinates_and_two_parameters(getkey):
+    problem, lams = Product(), np.array([[1.5, 2.5], [4.0, -7.0]])
+    model = ones(problem, getkey())
+    found = family_error(model, problem, lams=lams, n_t=3, n_x=4)
+    np.testing.assert_array_equal(found.lam, lams)
+    y, t = np.meshgrid(np.linspace(-1, 2, 4), np.linspace(1, 3, 3))
+    for i, (b, a) in enumerate(lams):
+        u = b * y + a * t
+        np.testing.assert_allclose(found.mse[i], np.mean((1 - u) ** 2), rtol=1e-13)
+        relative = np.sqrt(np.sum((1 - u) ** 2) / np.sum(u**2))
+        np.testing.assert_allclose(found.relative_l2[i], relative, rtol=1e-13)
+
+
+def test_a_family_without_time(getkey):
+    problem = Steady()
+    found = family_error(ones(problem, getkey()), problem, n_lam=3, n_t=2, n_x=5)
+    np.testing.assert_allclose(found.lam, [1, 2, 3], rtol=1e-15)
+    x = np.linspace(0, 1, 5)
+    expected = [np.mean((1 - k * x) ** 2) for k in (1, 2, 3)]
+    np.testing.assert_allclose(found.mse, expected, rtol=1e-13)
+
+
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("problem", "shapes"),
     [
-        ({"exact": None}, r"exact\(t, x, lam\)"),
-        (
-            {"domain": hpx.Box(x=(0, 1), y=(0, 1)), "derivatives": ()},
-            "expected t and one more coordinate",
-        ),
-        ({"parameters": hpx.Box(a=(0, 1), b=(0, 1))}, "expected one parameter"),
+        (Steady, [(256,)]),
+        (Decay, [(101, 1), (1, 256)]),
+        (Product, [(32, 1, 1), (1, 101, 1), (1, 1, 32)]),
     ],
 )
-def test_a_family_that_cannot_be_measured_is_an_error(changes, message, constant):
-    problem = type("Other", (Decay,), changes)()
-    with pytest.raises(ValueError, match=f"problem = Other.*{message}"):
-        family_error(constant, problem, n_lam=2, n_t=3, n_x=4)
+def test_the_grid_is_finer_along_a_single_coordinate(problem, shapes, getkey):
+    seen = []
+
+    class Seen(problem):
+        def exact(self, *coordinates_and_lam):
+            seen.append([np.shape(c) for c in coordinates_and_lam[:-1]])
+            return 1.0
+
+    lams = np.ones(1 if problem is not Product else (1, 2))
+    family_error(ones(Seen(), getkey()), Seen(), lams=lams)
+    assert seen == [shapes]
+
+
+def test_the_exact_solution_is_evaluated_once_and_remembered(constant):
+    seen = []
+
+    class Counted(Decay):
+        def exact(self, t, x, lam):
+            seen.append(lam)
+            return 0 * t + x * lam
+
+    def look(lams, **counts):
+        size = {"n_t": 3, "n_x": 4} | counts
+        return family_error(constant, Counted(), lams=np.array(lams), **size).mse
+
+    first = look([0.5, 1.0])
+    np.testing.assert_array_equal(look([0.5, 1.0]), first)
+    assert seen == [0.5, 1.0]
+    assert np.all(look([0.7, 1.0]) != first * [1, 0])
+    assert np.all(look([0.5, 1.0], n_x=5) != first)
+    assert seen == [0.5, 1.0, 0.7, 1.0, 0.5, 1.0]
+
+
+def test_parameters_are_checked_by_their_range(unchecked):
+    box = Product()
+    found = physical("lam", [1, -3], box)
+    assert found.dtype == np.float64 and found.flags.c_contiguous
+    np.testing.assert_array_equal(found, [1, -3])
+    assert physical("lam", np.ones((2, 4), "f")[:, ::2], box, "M").shape == (2, 2)
+    with pytest.raises(ValueError, match=r"lam = .*, expected positive numbers for B"):
+        physical("lam", [0.0, 3], box)
+    with pytest.raises(ValueError, match=r"lams has shape \(2,\), expected \(M, 2\)"):
+        physical("lams", [1, 3], box, "M")
+    with pytest.raises(ValueError, match=r"lam has shape \(1,\), expected \(\)"):
+        physical("lam", [1.0], Steady())
+    # A range with zero in it may be left.
+    assert physical("lam", -1, type("S", (Steady,), {"parameters": BELOW})()) == -1
+
+
+BELOW = hpx.Box(k=(0, 3))
 
 
 @pytest.mark.parametrize("name", ["n_lam", "n_t", "n_x"])
@@ -213,6 +341,27 @@ def test_what_gives_more_than_a_number_has_no_values_on_a_grid(u, said):
         hpx.on_grid(u, np.array([0.0, 1.0]), np.array([2.0]))
 
 
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_a_grid_has_an_axis_for_each_coordinate(d, x64, getkey):
+    axes = [np.linspace(0, 1, 3), np.array([0.25]), np.linspace(-1, 0, 4)][:d]
+    domain = hpx.Box(**dict.fromkeys("xyz"[:d], (-1, 1)))
+    net = eqx.filter_jit(hpx.MainNetSpec((d, 4, 1), domain).init)(key=getkey())
+    found, same = (hpx.on_grid(u, *axes) for u in (net, net.__call__))
+    assert found.shape == (3, 1, 4)[:d] and found.dtype == np.float64
+    np.testing.assert_allclose(found, same, rtol=1e-12)
+    for index in np.ndindex(found.shape):
+        point = [axis[i] for axis, i in zip(axes, index, strict=True)]
+        np.testing.assert_allclose(found[index], net(jnp.array(point)), rtol=1e-12)
+
+
+def test_a_grid_needs_axes(unchecked):
+    with pytest.raises(ValueError, match=r"axes = \(\), expected one for each"):
+        hpx.on_grid(jnp.sum)
+    said = r"axes\[1\] has shape \(2, 1\), expected \(n,\)"
+    with pytest.raises(ValueError, match=said):
+        hpx.on_grid(jnp.sum, [0, 1], [[2], [3]])
+
+
 def test_a_grid_may_be_lists(unchecked):
     found = hpx.on_grid(lambda tx: tx[0] * tx[1], [0, 1], [2, 3])
     np.testing.assert_array_equal(found, [[0, 0], [2, 3]])
@@ -223,6 +372,8 @@ def test_a_grid_may_be_lists(unchecked):
     [
         (([0.1], [1.0, 2.0], [1.0]), "lam, mse and relative_l2 hold 1, 2 and 1 values"),
         (([np.nan], [1.0], [1.0]), "lam holds nan"),
+        ((np.ones((2, 3)), np.ones(3), np.ones(3)), "hold 2, 3 and 3 values"),
+        ((np.ones((1, 2, 3)), [1.0], [1.0]), "lam has shape"),
     ],
 )
 def test_errors_that_do_not_belong_together(error, said, unchecked):
@@ -236,6 +387,18 @@ def test_junk(constant, throw_junk_at):
     throw_junk_at(
         hpx.family_error, **good, lams=np.array([0.7, 1.9]), only=["lams"], examples=15
     )
-    t, x, one = np.array([0.0, 1.0]), np.array([2.0, 3.0, 4.0]), np.ones(2)
-    throw_junk_at(hpx.on_grid, u=lambda tx: tx[0], t=t, x=x)
+    one, two = np.ones(2), np.ones((2, 3))
+
+    def on_grid(u, axes):
+        return hpx.on_grid(u, axes, one)
+
+    throw_junk_at(on_grid, u=lambda tx: tx[0], axes=np.array([2.0, 3.0, 4.0]))
     throw_junk_at(hpx.FamilyError, lam=one, mse=one, relative_l2=one)
+    throw_junk_at(hpx.FamilyError, only=["lam"], lam=two, mse=one, relative_l2=one)
+
+
+def test_junk_for_several_parameters(getkey, throw_junk_at):
+    problem = Product()
+    good = {"model": ones(problem, getkey()), "problem": problem, "n_t": 2, "n_x": 2}
+    lams = np.array([[2.0, 3.0]])
+    throw_junk_at(hpx.family_error, **good, lams=lams, only=["lams"], examples=15)

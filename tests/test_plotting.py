@@ -42,8 +42,8 @@ def lines(ax):
     return [np.asarray(line.get_ydata()) for line in ax.lines]
 
 
-def test_slices_are_of_burgers_equation_unless_told_otherwise(axes):
-    hpx.plot_slices(axes, 0.01, {"zero": lambda tx: 0 * tx[1]})
+def test_slices_show_the_exact_solution_and_networks(axes):
+    hpx.plot_slices(axes, 0.01, {"zero": lambda tx: 0 * tx[1]}, problem=hpx.Burgers())
     x = np.linspace(-1, 1, 401)
     for ax, t in zip(axes, (0.5, 1.0), strict=True):
         exact, zero = lines(ax)
@@ -74,12 +74,91 @@ def test_slices_of_a_family_without_exact_solution_are_an_error(axes, heat):
         hpx.plot_slices(axes, 0.1, {}, problem=heat)
 
 
+class Flow(hpx.AbstractPDE):
+    """A wave over two coordinates in space and two parameters."""
+
+    domain = hpx.Box(y=(0, 2), t=(1, 5), x=(0, 8, "periodic"))
+    parameters = hpx.Box(c=(0.5, 1.0), b=(-1, 1))
+    derivatives = ("t", "x")
+
+    def residual(self, u, tx, lam):
+        return u.t + lam[0] * u.x
+
+    def initial(self, tx, lam):
+        return self.exact(*tx, lam)
+
+    def boundary(self, tx, lam):
+        return self.exact(*tx, lam)
+
+    def exact(self, y, t, x, lam):
+        return y * jnp.cos(jnp.pi * (x - lam[0] * t) / 4) + lam[1]
+
+
+LAM = np.array([0.8, 0.5])
+
+
 @pytest.mark.parametrize(
-    ("options", "wanted"),
-    [({}, (0, 1, -1, 1)), ({"domain": Wave.domain}, (1, 5, 0, 8))],
+    ("at", "along", "y", "x", "label"),
+    [
+        ({"y": 0.5}, "x", 0.5, np.linspace(0, 8, 401), "$u(t, x, y = 0.5)$"),
+        ({"x": 7.0}, "y", np.linspace(0, 2, 401), 7.0, "$u(t, y, x = 7)$"),
+        # The first in the domain is drawn along, and of the other the middle taken.
+        (None, "y", np.linspace(0, 2, 401), 4.0, "$u(t, y, x = 4)$"),
+    ],
 )
-def test_a_field_lies_on_its_domain(options, wanted, axes):
-    mesh = hpx.plot_field(axes[0], np.zeros((3, 5)), **options)
+def test_slices_of_two_space_dimensions(at, along, y, x, label, axes):
+    nets = {"sum": lambda p: p[0] + 10 * p[1] + 100 * p[2]}
+    hpx.plot_slices(axes, LAM, nets, problem=Flow(), at=at)
+    for ax, t in zip(axes, (3.0, 5.0), strict=True):
+        exact, found = lines(ax)
+        wanted = y * np.cos(np.pi * (x - 0.8 * t) / 4) + 0.5
+        np.testing.assert_allclose(exact, wanted, rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(found, y + 10 * t + 100 * x, rtol=1e-6)
+        np.testing.assert_allclose(
+            ax.lines[0].get_xdata(), y if along == "y" else x, rtol=1e-15
+        )
+        assert ax.get_xlabel() == f"${along}$" and ax.get_title() == f"$t = {t:g}$"
+    assert axes[0].get_ylabel() == label and axes[1].get_ylabel() == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ({"at": {"t": 1.0}}, ValueError, "at = .*, expected t, a coordinate to draw"),
+        ({"at": {"z": 1.0}}, ValueError, "at = .*, expected t, a coordinate to draw"),
+        ({"at": {"x": 1.0, "y": 1.0}}, ValueError, "at = .*, expected t, a coordin"),
+        ({"at": {"y": 2.5}}, ValueError, r"at\['y'\] = 2.5, expected in \[0, 2\]"),
+        ({"at": {"y": "low"}}, ValueError, r"at\['y'\] = 'low', expected a finite num"),
+        ({"at": 0.5}, TypeError, "at = 0.5, expected a Mapping"),
+        ({"lam": 0.8}, ValueError, r"lam has shape \(\), expected \(2,\)"),
+        ({"lam": np.ones((1, 2))}, ValueError, r"lam has shape \(1, 2\), expected"),
+    ],
+    ids=str,
+)
+def test_slices_through_nothing_are_errors(wrong, error, said, axes, unchecked):
+    good = {"axes": axes, "lam": LAM, "nets": {}, "problem": Flow()}
+    with pytest.raises(error, match=said):
+        hpx.plot_slices(**good | wrong)
+
+
+def test_there_are_no_slices_without_time_or_without_space(axes):
+    for domain in (hpx.Box(y=(0, 2), x=(0, 8)), hpx.Box(t=(1, 5))):
+        attributes = {"domain": domain, "derivatives": ()}
+        problem = type("Other", (Flow,), attributes)()
+        with pytest.raises(ValueError, match="expected t, a coordinate to draw along"):
+            hpx.plot_slices(axes, LAM, {}, problem=problem)
+
+
+@pytest.mark.parametrize(
+    ("domain", "wanted", "labels"),
+    [
+        (Wave.domain, (1, 5, 0, 8), ("$t$", "$x$")),
+        (hpx.Box(x=(0, 1, "periodic"), y=(-2, 1)), (0, 1, -2, 1), ("$x$", "$y$")),
+    ],
+)
+def test_a_field_lies_on_its_domain(domain, wanted, labels, axes):
+    mesh = hpx.plot_field(axes[0], np.zeros((3, 5)), domain)
+    assert (axes[0].get_xlabel(), axes[0].get_ylabel()) == labels
     corners = np.asarray(mesh.get_coordinates())
     # Cells are centred on the points, so that half of one is outside at each end.
     t, x = (wanted[1] - wanted[0]) / 4, (wanted[3] - wanted[2]) / 8
@@ -90,7 +169,7 @@ def test_a_field_lies_on_its_domain(options, wanted, axes):
 @pytest.mark.parametrize(
     ("options", "wanted", "labels"),
     [
-        ({}, [1.0, 2.0], (r"viscosity $\nu$", "mean squared error")),
+        ({}, [1.0, 2.0], (r"$\lambda$", "mean squared error")),
         (
             {"measure": "relative_l2", "lam": "$D$"},
             [3.0, 4.0],
@@ -105,6 +184,60 @@ def test_errors_are_drawn_by_the_measure_asked_for(options, wanted, labels, axes
     hpx.plot_errors(axes[0], {"model": error}, **options)
     np.testing.assert_array_equal(lines(axes[0]), [wanted])
     assert (axes[0].get_xlabel(), axes[0].get_ylabel()) == labels
+
+
+def family(lam):
+    """Errors that are the number of the λ, from 1."""
+    count = np.arange(1.0, 1 + len(lam))
+    return hpx.FamilyError(np.array(lam), count, 10 * count)
+
+
+def test_errors_are_drawn_against_the_parameter_asked_for(axes):
+    error = family([[1.0, -3.0], [2.0, 5.0], [1.5, 0.0]])
+    for ax, parameter in zip(axes, (0, 1), strict=True):
+        hpx.plot_errors(ax, {"model": error}, parameter=parameter)
+        (line,) = ax.lines
+        # Dots: neighbours in one parameter are none in the other.
+        assert (line.get_linestyle(), line.get_marker()) == ("None", ".")
+        np.testing.assert_array_equal(line.get_xdata(), error.lam[:, parameter])
+        np.testing.assert_array_equal(line.get_ydata(), [1, 2, 3])
+
+
+def test_errors_of_one_parameter_are_a_line(axes):
+    hpx.plot_errors(axes[0], {"a": family([1.0, 2.0]), "b": family([[1.0], [2.0]])})
+    styles = [(line.get_linestyle(), line.get_marker()) for line in axes[0].lines]
+    assert styles == [("-", "None")] * 2
+    assert [line.get_label() for line in axes[0].lines] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("lams", "scale"),
+    [
+        ([[1.0, 5.5]], "log"),
+        ([[1.0, 4.5]], "linear"),
+        ([[0.0, 100.0]], "linear"),
+        ([[-1.0, 100.0]], "linear"),
+        ([[1.0, 100.0], [1.0, 2.0]], "linear"),
+        ([[1.0, 100.0], [1.0, 20.0]], "log"),
+    ],
+    ids=str,
+)
+def test_wide_ranges_are_drawn_by_decades(lams, scale, axes):
+    hpx.plot_errors(axes[0], {str(i): family(lam) for i, lam in enumerate(lams)})
+    assert (axes[0].get_xscale(), axes[0].get_yscale()) == (scale, "log")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"parameter": 2}, "parameter = 2, expected one of 2 from 0"),
+        ({"parameter": -1}, "parameter = -1, expected an integer of at least 0"),
+        ({"measure": "max"}, "measure = 'max', expected one of mse, relative_l2"),
+    ],
+)
+def test_errors_that_cannot_be_drawn(wrong, said, axes, unchecked):
+    with pytest.raises(ValueError, match=said):
+        hpx.plot_errors(axes[0], {"model": family(np.ones((3, 2)))}, **wrong)
 
 
 def test_slices_take_a_single_axes_and_a_square_of_them(axes):
@@ -136,7 +269,7 @@ def test_slices_of_what_makes_no_sense_are_errors(wrong, error, said, axes, unch
 
 def test_what_is_not_finite_stays_blank(axes):
     u = np.array([[1.0, np.nan], [2.0, 3.0]])
-    mesh = hpx.plot_field(axes[0], u)
+    mesh = hpx.plot_field(axes[0], u, Wave.domain)
     np.testing.assert_array_equal(np.ma.getmaskarray(mesh.get_array()), np.isnan(u.T))
 
 
@@ -151,16 +284,19 @@ def test_what_is_not_finite_stays_blank(axes):
     ],
 )
 def test_a_field_that_cannot_be_drawn_is_an_error(wrong, error, said, axes, unchecked):
+    good = {"ax": axes[0], "u": np.ones((2, 3)), "domain": Wave.domain}
     with pytest.raises(error, match=said):
-        hpx.plot_field(**{"ax": axes[0], "u": np.ones((2, 3))} | wrong)
+        hpx.plot_field(**good | wrong)
 
 
 def test_junk(axes, throw_junk_at):
     slices = {"axes": list(axes), "lam": 0.8, "nets": {"place": lambda tx: tx[1]}}
     slices |= {"times": np.array([2.0, 3.0]), "problem": Wave()}
     throw_junk_at(hpx.plot_slices, **slices, examples=15)
+    slices |= {"lam": LAM, "nets": {}, "problem": Flow(), "at": {"y": 0.5}}
+    throw_junk_at(hpx.plot_slices, **slices, only=["lam", "at"], examples=15)
     field = {"ax": axes[0], "u": np.ones((2, 3)), "limit": 1.0, "cmap": "Blues"}
     throw_junk_at(hpx.plot_field, **field, domain=Wave.domain)
     errors = {"model": hpx.FamilyError(*np.ones((3, 2)))}
     lines = {"ax": axes[0], "errors": errors, "measure": "mse", "lam": "D"}
-    throw_junk_at(hpx.plot_errors, **lines, examples=15)
+    throw_junk_at(hpx.plot_errors, **lines, parameter=0, examples=15)

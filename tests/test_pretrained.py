@@ -35,7 +35,13 @@ LORENZ = {
     "lorenz-small": (214, 115),
     "lorenz-large": (3334, 1795),
 }
-COUNTS = BURGERS | LORENZ
+FAMILIES = {
+    "allen-cahn-hyperpinn": (2033, 177),
+    "transport-hyperpinn": (4389, 261),
+    "burgers-wave-hyperpinn": (4519, 271),
+    "plume-hyperpinn": (5845, 373),
+}
+COUNTS = BURGERS | LORENZ | FAMILIES
 BOOK = pathlib.Path(__file__).parents[1] / "book" / "data"
 POINT = np.array([0.5, -0.25], dtype=np.float32)
 STATE = np.array([-3.0, 4.0, 20.0], dtype=np.float32)
@@ -44,6 +50,7 @@ CASE = np.array([10, 2, 20], dtype=np.float32)
 each = pytest.mark.parametrize("name", COUNTS)
 burgers = pytest.mark.parametrize("name", BURGERS)
 lorenz = pytest.mark.parametrize("name", LORENZ)
+family = pytest.mark.parametrize("name", FAMILIES)
 
 
 def test_every_model_is_shipped_with_its_card():
@@ -55,7 +62,8 @@ def test_every_model_is_shipped_with_its_card():
 @each
 def test_they_have_the_papers_counts(name):
     model = load_pretrained(name)
-    net = model(0.01 if name in BURGERS else CASE)
+    middle = model.parameters.unscale(np.zeros(len(model.parameters)))
+    net = model(CASE if name in LORENZ else middle)
     found = count_parameters(model), count_parameters(net)
     assert found == COUNTS[name]
     assert tuple(load_card(name)["parameters"].values()) == COUNTS[name]
@@ -170,6 +178,28 @@ def test_the_card_tells_how_the_lorenz_model_was_trained(name):
     for key in ("seed", "date", "hardware", "versions", "dtype", "equation", "data"):
         assert key in card
     assert card["error"]["finished"] == 100
+
+
+@family
+def test_the_card_tells_the_held_out_errors_that_the_weights_have(name):
+    error = experiments.held_out_error(load_pretrained(name), EXPERIMENTS[name].problem)
+    told = load_card(name)["error"]
+    found = np.median(error.relative_l2), np.max(error.relative_l2)
+    wanted = told["median_relative_l2"], told["largest_relative_l2"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-2)
+    # The first is the middle of the range.
+    assert error.relative_l2[0] < 1e-3 and found[0] < 1e-3
+
+
+@family
+def test_the_card_tells_how_the_family_was_trained(name):
+    card, experiment = load_card(name), EXPERIMENTS[name]
+    [stage] = card["stages"]
+    assert stage["stage"] == "train_family" and stage["seconds"] > 0
+    settings = json.loads(json.dumps(experiment.settings))
+    assert {key: stage.get(key) for key in settings} == settings
+    for key in ("seed", "date", "hardware", "versions", "dtype", "equation"):
+        assert key in card
 
 
 @each

@@ -53,6 +53,46 @@ def test_a_batch_has_both_ends_of_the_range_and_values_between(rows, hyper, getk
     assert items.point.shape == (6, 5 + 3 + 4, 2)
 
 
+def test_one_parameter_is_drawn_as_ever(rows, heat, hyper):
+    # Both ends, then a Latin hypercube of the first half of the key.
+    lams, items = draw(rows, hyper, jax.random.key(5), 6)
+    lam_key, key = jax.random.split(jax.random.key(5))
+    inside = eqx.filter_jit(hpx.spread)(heat.parameters, 4, key=lam_key)
+    expected = jnp.concatenate([jnp.array([[0.01], [1.0]]), inside])
+    np.testing.assert_array_equal(lams, expected)
+    again = eqx.filter_jit(rows.draw)(hyper, lams, key)
+    np.testing.assert_array_equal(items.point, again.point)
+
+
+@pytest.mark.parametrize(
+    ("n_lam", "corners"),
+    [
+        (8, [(0, 1), (0, 3), (2, 1), (2, 3)]),
+        (9, [(0, 1), (0, 3), (2, 1), (2, 3)]),
+        (7, [(0, 1), (2, 3)]),
+        (2, [(0, 1), (2, 3)]),
+    ],
+)
+def test_a_batch_has_all_corners_where_they_are_few(n_lam, corners, heat, x64, getkey):
+    class Two(type(heat)):
+        parameters = hpx.Box(a=(0, 2), fixed=(7, 7), b=(1, 3, "log"))
+
+        def residual(self, u, tx, lam):
+            return u.t - lam[0] * u.xx
+
+    main = hpx.MainNetSpec((2, 3, 1), heat.domain)
+    model = eqx.filter_jit(hpx.ConcatPINN)(main, Two.parameters, key=getkey())
+    rows = PINNRows(Two(), jnp.zeros((1, 2)), jnp.zeros((1, 2)), n_points=2)
+    lams, items = draw(rows, model, getkey(), n_lam)
+    assert lams.shape == (n_lam, 3) and items.point.shape == (n_lam, 4, 2)
+    k = len(corners)
+    np.testing.assert_allclose(lams[:k, ::2], corners, rtol=1e-15)
+    inside = (lams[k:, ::2] > jnp.array([[0.0, 1]])) & (
+        lams[k:, ::2] < jnp.array([[2.0, 3]])
+    )
+    assert jnp.all(inside) and jnp.all(lams[:, 1] == 7)
+
+
 def test_every_lambda_gets_its_own_points_and_the_same_conditions(rows, hyper, getkey):
     lams = jnp.array([[0.1], [0.5]])
     items = eqx.filter_jit(rows.draw)(hyper, lams, getkey())

@@ -94,6 +94,24 @@ def test_interpolation_at_chebyshev_nodes_holds_at_the_ends(x64):
     assert worst(nodes) < 0.1 and worst(np.linspace(-1, 1, 21)) > 1
 
 
+@pytest.mark.parametrize("n", [1, 2, 5, 8])
+def test_nodes_of_a_periodic_axis_are_equispaced_around_it(n, x64):
+    box = Box(phi=(1, 5, "periodic"))
+    nodes = np.asarray(chebyshev(box, (n,)))[:, 0]
+    gaps = np.diff(nodes, append=nodes[0] + 4)
+    np.testing.assert_allclose(gaps, np.full(n, 4 / n), rtol=1e-14)
+    # The middle one, or both beside it, are where those of an interval are.
+    np.testing.assert_allclose(nodes.mean(), 3, rtol=1e-14)
+
+
+def test_means_over_nodes_of_a_periodic_axis_converge_as_fast_as_they_can(x64):
+    box = Box(a=(0, 1), phi=(-np.pi, np.pi, "periodic"))
+    points = np.asarray(chebyshev(box, (1, 20)))
+    bessel = np.i0(1.0)  # the mean of exp(cos φ)
+    np.testing.assert_allclose(np.exp(np.cos(points[:, 1])).mean(), bessel, rtol=1e-14)
+    np.testing.assert_allclose(points[:, 0], np.full(20, 0.5), rtol=1e-15)
+
+
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
@@ -162,6 +180,23 @@ def test_a_problem_in_time_alone_has_no_boundary_points(plate, getkey):
     initial, boundary = conditions(decay, 5, 40, key=getkey())
     np.testing.assert_array_equal(initial, np.ones((5, 1)))
     assert boundary.shape == (0, 1)
+
+
+def test_a_periodic_axis_has_no_walls(plate, getkey):
+    channel = Box(x=(-1, 1, "periodic"), y=(2, 3), t=(0.5, 2))
+    channel = type("Channel", (type(plate),), {"domain": channel})()
+    initial, boundary = conditions(channel, 30, 200, key=getkey())
+    assert jnp.all(initial[:, 2] == 0.5) and jnp.ptp(initial[:, 0]) > 1
+    on = boundary[:, [1, 1]] == jnp.array([[2.0, 3.0]])
+    assert jnp.all(jnp.sum(on, axis=1) == 1) and jnp.all(jnp.sum(on, axis=0) > 60)
+    assert not jnp.any(jnp.abs(boundary[:, 0]) == 1)
+
+
+def test_a_ring_has_no_boundary_points(plate, getkey):
+    ring = {"domain": Box(t=(1, 3), x=(-1, 1, "periodic"))}
+    ring = type("Ring", (type(plate),), ring)()
+    initial, boundary = conditions(ring, 5, 40, key=getkey())
+    assert initial.shape == (5, 2) and boundary.shape == (0, 2)
 
 
 def test_adaptive_points_follow_the_residual(getkey):

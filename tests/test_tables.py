@@ -1,15 +1,19 @@
 import functools
 
+import equinox as eqx
 import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import FamilyError, tables
+from hyperpinn_eqx.experiments import FAMILIES
 from hyperpinn_eqx.tables import (
     Row,
     burgers_tables,
     error_per_nu,
     evaluate,
+    family_of,
+    family_tables,
     load_models,
     table_1,
 )
@@ -93,3 +97,59 @@ def test_rows_of_other_viscosities_make_no_table(rows, concat):
             error_per_nu(wrong)
     with pytest.raises(ValueError, match="every = 0, expected an integer"):
         error_per_nu(rows, every=0)
+
+
+def test_only_burgers_models_have_a_number_in_the_papers_table(rows):
+    named = [Row(name, rows[0].model, rows[0].error) for name in OTHERS]
+    assert [cells(line)[3] for line in table_1(named).splitlines()[2:]] == ["-", "-"]
+
+
+OTHERS = ("lorenz-small", "plume-hyperpinn")
+
+
+def small(problem, key):
+    main = hpx.MainNetSpec((len(problem.domain), 3, 1), problem.domain)
+    return eqx.filter_jit(hpx.ConcatPINN)(main, problem.parameters, key=key)
+
+
+def test_a_model_belongs_to_the_family_of_its_parameters(getkey, hyper):
+    for experiment in FAMILIES:
+        model = small(experiment.problem, getkey())
+        assert family_of(model) == experiment.problem
+    assert family_of(hyper) is None
+    for name in ("burgers-small-pinn", "lorenz-small"):
+        assert family_of(hpx.load_pretrained(name)) is None
+
+
+def test_the_tables_of_families_tell_the_held_out_errors(getkey, monkeypatch):
+    transport, wave = hpx.Transport(), hpx.BurgersWave()
+    models = {"mine.eqx": small(transport, getkey()), "wave": small(wave, getkey())}
+    lams = np.array([[0.5, 0.01, 1.0], [0.25, 0.1, 0.0], [1.0, 0.05, 2.0]])
+    errors = {
+        transport: FamilyError(lams, np.ones(3), np.array([2e-3, 1e-4, 5e-2])),
+        wave: FamilyError(lams[:, :2], np.ones(3), np.array([1.0, 3.0, 2.0])),
+    }
+    found = lambda model, problem: errors[problem]  # noqa: E731
+    monkeypatch.setattr(tables, "held_out_error", found)
+    title, summary, first, second = family_tables(models).split("\n\n")
+    assert "65 held-out λ" in title
+    _, _, mine, ours = map(cells, summary.splitlines())
+    counts = [str(hpx.count_parameters(models["mine.eqx"]))] * 2
+    # Of the baseline λ's column is gone from the network at every point.
+    counts[1] = str(int(counts[0]) - 3 * 3)
+    assert mine == ["mine.eqx", *counts, "2.0e-03", "2.0e-03", "5.0e-02"]
+    assert ours[3:] == ["1.0e+00", "2.0e+00", "3.0e+00"]
+    # Every eighth λ, in the order of its first parameter.
+    assert cells(first.splitlines()[0]) == [
+        *("mine.eqx", "c", "D", "r", "relative L2 error")
+    ]
+    assert list(map(cells, first.splitlines()[2:])) == [
+        ["", "0.25", "0.1", "0", "1.0e-04"]
+    ]
+    assert cells(second.splitlines()[0])[1:3] == ["a", "phi"]
+
+
+def test_a_model_of_no_family_has_no_table(hyper):
+    said = r"mine has the parameters \('kappa',\), expected those of a family"
+    with pytest.raises(ValueError, match=said):
+        family_tables({"mine": hyper})

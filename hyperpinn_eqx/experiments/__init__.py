@@ -1,6 +1,9 @@
 """The experiments as plain data, and the one function that runs any of them."""
 
 from .burgers import BurgersExperiment as BurgersExperiment
+from .families import FAMILIES as FAMILIES
+from .families import FamilyExperiment as FamilyExperiment
+from .families import held_out_error as held_out_error
 from .lorenz import SCHEME as SCHEME
 from .lorenz import LorenzExperiment as LorenzExperiment
 from .lorenz import test_set as test_set

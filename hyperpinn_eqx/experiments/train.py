@@ -14,11 +14,12 @@ from .. import checkpoint, checks, files
 from ..journal import Journal
 from ..model import AbstractModel, count_parameters
 from .burgers import BURGERS, BURGERS_PAPER, BurgersExperiment
+from .families import FAMILIES, FamilyExperiment
 from .lorenz import LORENZ, LORENZ_PAPER, LorenzExperiment
 
-Experiment = BurgersExperiment | LorenzExperiment
+Experiment = BurgersExperiment | LorenzExperiment | FamilyExperiment
 # The shipped weights are "best"; "paper" is what the paper says, and Adam.
-BEST: tuple[Experiment, ...] = (*BURGERS, *LORENZ)
+BEST: tuple[Experiment, ...] = (*BURGERS, *LORENZ, *FAMILIES)
 EXPERIMENTS = {e.name: e for e in BEST}
 PAPER: tuple[Experiment, ...] = (*BURGERS_PAPER, *LORENZ_PAPER)
 RECIPES = {"best": EXPERIMENTS, "paper": {e.name: e for e in PAPER}}

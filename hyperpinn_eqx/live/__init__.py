@@ -27,7 +27,10 @@ _SCRIPTS = ("network.js", "exact.js", "plot.js", "waves.js", "attractor.js", "st
 _COUNT = itertools.count()
 _STATE = (5.0, -5.0, 5.0)  # where trajectories start, as in Figure 5 of the paper
 _LABELS = {
-    "waves": ("The solution as a heat map over t and x", "The solution at four times"),
+    "waves": (
+        "The solution as a heat map over {} and {}",
+        "The solution at four values of {}",
+    ),
     "attractor": (
         "A trajectory of the learned field",
         "The same trajectory of the exact field",
@@ -104,7 +107,7 @@ def live_figure(
     data = {
         "kind": kind,
         "equation": {Burgers: "burgers", Lorenz: "lorenz"}.get(type(problem)),
-        "labels": _LABELS[kind],
+        "labels": [label.format(*model.main.inputs.names) for label in _LABELS[kind]],
         "start": np.asarray(start, float).tolist(),
         "state": _STATE,
         "range": limits,
@@ -141,7 +144,7 @@ def _weights(model: HyperPINN) -> dict[str, Any]:
     return {
         "parameters": config["parameters"],
         "hidden": config["hidden"],
-        "sizes": config["main"]["sizes"],
+        "sizes": [main.inputs.width, *main.sizes[1:]],
         "inputs": config["main"]["inputs"],
         "outputs": config["main"]["outputs"],
         "odd": main.odd_axis,
@@ -205,10 +208,11 @@ def _picture(
         t, x = (np.linspace(*ends, 161) for ends in zip(box.low, box.high, strict=True))
         u = on_grid(model(lam), t, x)
         axes[0].pcolormesh(t, x, u.T, cmap="RdBu_r", vmin=low, vmax=high)
-        axes[0].set(xlabel="$t$", ylabel="$x$")
+        across, up = box.names
+        axes[0].set(xlabel=f"${across}$", ylabel=f"${up}$")
         for i in (40, 80, 120, 160):
-            axes[1].plot(x, u[i], label=f"$t = {t[i]:g}$")
-        axes[1].set(xlabel="$x$", ylabel="$u$")
+            axes[1].plot(x, u[i], label=f"${across} = {t[i]:g}$")
+        axes[1].set(xlabel=f"${up}$", ylabel="$u$")
         axes[1].legend()
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)

@@ -2,19 +2,26 @@
 
 const tanh = (x) => 1 - 2 / (Math.exp(2 * x) + 1);
 
-const ends = ([low, high, log]) => (log ? [Math.log(low), Math.log(high)] : [low, high]);
+const ends = ([low, high, kind]) => (kind === "log" ? [Math.log(low), Math.log(high)] : [low, high]);
 
 // An affine map to [-1, 1], through the logarithm on log axes; a fixed one gives 0.
 function scale(range, value) {
   const [low, high] = ends(range);
-  const v = range[2] ? Math.log(value) : value;
+  const v = range[2] === "log" ? Math.log(value) : value;
   return high > low ? (2 * v - low - high) / (high - low) : 0;
 }
 
 function unscale(range, s) {
   const [low, high] = ends(range);
   const v = (s * (high - low) + low + high) / 2;
-  return range[2] ? Math.exp(v) : v;
+  return range[2] === "log" ? Math.exp(v) : v;
+}
+
+// What a network sees: of periodic axes the cosine, and after all others the sine.
+function embed(ranges, scaled) {
+  const periodic = (_, i) => ranges[i][2] === "periodic";
+  const sines = scaled.filter(periodic).map((s) => Math.sin(Math.PI * s));
+  return [...scaled.map((s, i) => (periodic(s, i) ? Math.cos(Math.PI * s) : s)), ...sines];
 }
 
 function decode(text, type) {
@@ -44,7 +51,7 @@ class HyperPINN {
         return sum;
       });
     };
-    let z = Float64Array.from(this.ranges, (range, i) => scale(range, lam[i]));
+    let z = embed(this.ranges, this.ranges.map((range, i) => scale(range, lam[i])));
     for (const width of this.hidden) z = affine(z, width).map(tanh);
     return affine(z, this.size);
   }
@@ -53,9 +60,11 @@ class HyperPINN {
   field(theta) {
     const { sizes, box, after } = this, last = sizes.length - 1;
     const layers = sizes.map((n) => new Float64Array(n));
+    const rings = box.some((range) => range[2] === "periodic");
     return (point, out) => {
-      for (let i = 0; i < sizes[0]; i++)
+      for (let i = 0; i < box.length; i++)
         layers[0][i] = (2 * point[i] - box[i][0] - box[i][1]) / (box[i][1] - box[i][0]);
+      if (rings) layers[0].set(embed(box, [...layers[0].subarray(0, box.length)]));
       for (let k = 0, at = 0; k < last; k++) {
         const [now, next] = [layers[k], layers[k + 1]], bias = at + now.length * next.length;
         for (let o = 0; o < next.length; o++) {
@@ -84,13 +93,20 @@ class HyperPINN {
       const out = Array.from({ length: sizes[last] }, () => new Float64Array(n));
       for (let from = 0; from < n; from += block) {
         const m = Math.min(block, n - from);
-        for (let i = 0; i < sizes[0]; i++) {
-          const [low, high] = box[i], column = columns[i];
+        for (let i = 0, sine = box.length; i < box.length; i++) {
+          const [low, high, kind] = box[i], column = columns[i];
           for (let p = 0; p < m; p++) {
             const v = column[from + p];
             const s = (2 * v - low - high) / (high - low);
             now[i * block + p] = i === odd ? 2 * Math.abs(s) - 1 : s;
           }
+          if (kind !== "periodic") continue;
+          for (let p = 0; p < m; p++) {
+            const angle = Math.PI * now[i * block + p];
+            now[i * block + p] = Math.cos(angle);
+            now[sine * block + p] = Math.sin(angle);
+          }
+          sine++;
         }
         for (let k = 0, at = 0; k < last; k++) {
           const [size, outs] = [sizes[k], sizes[k + 1]], bias = at + size * outs;

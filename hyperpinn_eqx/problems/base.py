@@ -16,8 +16,9 @@ class AbstractPDE(eqx.Module):
 
     Subclass it to describe your own equation; samplers, losses, training and metrics
     take any instance. Coordinates have one-letter names; if one of them is `t`, the
-    problem starts from `initial` at its lower end. All methods act on one point. A
-    family whose solutions are known may add `exact(t, x, lam)`, broadcasting, for which
+    problem starts from `initial` at its lower end; where one is periodic, there are no
+    walls. All methods act on one point. A family whose solutions are known may add
+    `exact(t, x, lam)`, with as many coordinates as it has, broadcasting, for which
     `family_error` and `plot_slices` ask.
 
     Attributes:

@@ -46,6 +46,9 @@ def figure(case):
     elif case == "odd":
         problem = hpx.Burgers()
         model = untrained(problem, problem.domain, (2, 9, 1), (6,), odd="x")
+    elif case == "ring":
+        problem = hpx.BurgersWave()
+        model = untrained(problem, problem.domain, (2, 5, 4, 1), (6, 4))
     else:
         problem = Decay()
         model = untrained(problem, problem.domain, (2, 6, 6, 1), (5, 5))
@@ -54,7 +57,8 @@ def figure(case):
 
 @pytest.fixture(scope="module")
 def figures():
-    return {k: figure(k) for k in ("burgers", "lorenz", "not odd", "odd", "own")}
+    cases = ("burgers", "lorenz", "not odd", "odd", "ring", "own")
+    return {case: figure(case) for case in cases}
 
 
 @pytest.fixture
@@ -84,7 +88,7 @@ def pixels(page, canvas=0):
     return page.locator("canvas").nth(canvas).evaluate("c => c.toDataURL()")
 
 
-@pytest.mark.parametrize("case", ["burgers", "lorenz", "not odd", "odd", "own"])
+@pytest.mark.parametrize("case", ["burgers", "lorenz", "not odd", "odd", "ring", "own"])
 def test_javascript_computes_what_jax_does(figures, show, case):
     page = show(figures[case].html)
     assert report(page)["error"] <= 1e-9
@@ -104,7 +108,7 @@ def test_a_wrong_figure_says_so(figures, show):
     assert page.get_by_text("This figure failed its check").is_visible()
 
 
-@pytest.mark.parametrize("case", ["burgers", "lorenz", "own"])
+@pytest.mark.parametrize("case", ["burgers", "lorenz", "ring", "own"])
 def test_sliders_obey_the_keyboard(figures, show, case):
     page = show(figures[case].html, reduced_motion="reduce")
     for slider in page.get_by_role("slider").all():

@@ -1,10 +1,13 @@
-"""The chapter on the reader's own equation: its class, and what it may use."""
+"""The chapters on the reader's own equation: class, recipe, and what they use."""
 
 import ast
 import inspect
 import json
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import equinox as eqx
 import jax
@@ -15,14 +18,22 @@ import pytest
 import hyperpinn_eqx as hpx
 
 ROOT = pathlib.Path(__file__).parents[2]
-CELLS = [
-    "".join(cell["source"])
-    for cell in json.loads((ROOT / "book/own-equation.ipynb").read_text("utf-8"))[
-        "cells"
+
+
+def code(chapter):
+    """The code cells of a chapter, as pairs of source and tags."""
+    book = json.loads((ROOT / f"book/{chapter}.ipynb").read_text("utf-8"))
+    return [
+        ("".join(cell["source"]), cell["metadata"].get("tags", []))
+        for cell in book["cells"]
+        if cell["cell_type"] == "code"
     ]
-    if cell["cell_type"] == "code"
-]
+
+
+CELLS = [source for source, _ in code("own-equation")]
 (FISHER,) = (cell for cell in CELLS if cell.startswith("class Fisher("))
+MORE = code("more-families")
+RECIPE = "\n".join(source for source, tags in MORE if "recipe" in tags)
 README = re.findall(
     r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S
 )
@@ -84,6 +95,30 @@ def test_initial_and_boundary_values_are_those_of_the_formula(D, x64):
     for values, points in ((problem.initial, initial), (problem.boundary, boundary)):
         found = jax.vmap(values, (0, None))(jnp.asarray(points), jnp.asarray(D))
         np.testing.assert_allclose(found, formula(*points.T), rtol=1e-12)
+
+
+def test_the_recipe_takes_twenty_lines_and_its_errors_are_small():
+    lines = [line for line in RECIPE.splitlines() if line.strip()]
+    own = [line for line in lines if not re.match("import |from .* import", line)]
+    assert 10 < len(own) <= 20
+    # In a process of its own: a reader has neither our strict modes nor slow kernels.
+    imports = [line for line in MORE[0][0].splitlines() if line.startswith("import ")]
+    test = """
+(curve,) = plt.gca().get_lines()
+drawn = np.array_equal(curve.get_xydata()[:, 1], error.relative_l2)
+print(float(np.median(error.relative_l2)), len(error.lam), drawn)
+"""
+    as_a_reader = {"MPLBACKEND": "agg", "JAX_ENABLE_X64": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join([*imports, RECIPE, test])],
+        env=os.environ | as_a_reader,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    median, n_lam, drawn = done.stdout.split()[-3:]
+    assert float(median) < 1e-3
+    assert (int(n_lam) >= 20, drawn) == (True, "True")
 
 
 @pytest.mark.parametrize("blocks", [README, CELLS], ids=["README", "chapter"])

@@ -1,0 +1,260 @@
+"""Other ways to let λ in: one main network, a part of whose weights λ moves.
+
+Each of these models holds an ordinary main network with weights W and biases b, the
+same for every λ. A small network of λ makes a few numbers m(λ), and they move
+
+- `FiLM`: the scale and the shift of every hidden unit;
+- `LowRank`: every layer, along a few directions;
+- `LastLayer`: the last layer alone.
+
+Called with λ, each returns a plain main network, with m(λ) folded into its weights. A
+`HyperPINN` moves all of them, and a `ConcatPINN` only the first bias.
+"""
+
+import math
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from . import checks
+from .box import Box
+from .mainnet import MainNet, MainNetSpec, widths
+from .model import AbstractModel
+
+# How large m(λ) starts, next to what it is added to: all λ start alike, but the
+# gradient already tells them apart.
+_START = 0.2
+
+
+class Modulator(eqx.Module):
+    """The small network m(λ) = H z(λ): hidden layers with tanh, then a linear head."""
+
+    weights: tuple[Float[Array, "_ _"], ...]
+    biases: tuple[Float[Array, " _"], ...]
+    head: Float[Array, "m z"]
+    parameters: Box = eqx.field(static=True)
+
+    def __init__(
+        self, parameters: Box, hidden: Sequence[int], size: int, *, key: PRNGKeyArray
+    ):
+        checks.instance("parameters", parameters, Box)
+        hidden = widths("hidden", hidden, 1)
+        self.parameters = parameters
+        sizes = (parameters.width, *hidden)
+        *keys, head_key = jr.split(checks.random_key("key", key), 2 * len(hidden) + 1)
+        shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
+        self.weights = tuple(
+            jr.normal(k, shape) * math.sqrt(2 / sum(shape))
+            for k, shape in zip(keys[::2], shapes, strict=True)
+        )
+        # Without biases m would be odd in λ, and 0 at the centre of its range.
+        self.biases = tuple(
+            jr.uniform(k, (n,), minval=-1, maxval=1) / math.sqrt(m)
+            for k, (n, m) in zip(keys[1::2], shapes, strict=True)
+        )
+        self.head = jr.normal(head_key, (size, hidden[-1])) * (
+            _START / math.sqrt(hidden[-1])
+        )
+
+    def __call__(self, scaled: Float[ArrayLike, " p"]) -> Float[Array, " m"]:
+        scaled = checks.array("scaled", scaled, len(self.parameters))
+        z = self.parameters.embed(scaled.astype(self.head.dtype))
+        for w, b in zip(self.weights, self.biases, strict=True):
+            z = jnp.tanh(w @ z + b)
+        return self.head @ z
+
+
+class FiLM(AbstractModel):
+    """λ scales and shifts every hidden unit, before its tanh.
+
+    Layer by layer, h ← tanh(γ(λ) ⊙ (W h + b) + β(λ)) with γ = 1 + m₁(λ) and β = m₂(λ):
+    feature-wise linear modulation (Perez et al. 2018, AAAI). Folded, a layer has the
+    weights diag(γ) W and the biases γ ⊙ b + β. The last layer stays as it is.
+
+    Args:
+        main: the shape of the main network.
+        parameters: names, ranges and scaling of λ.
+        hidden: widths of the network of λ, e.g. `(16, 16)`.
+        key: a JAX random key.
+
+    Raises:
+        ValueError: `main` without a hidden layer, no widths or one below 1, or no key.
+        TypeError: `main` or `parameters` is something else.
+
+    >>> main = MainNetSpec((2, 8, 8, 1), Box(t=(0, 1), x=(-1, 1)))
+    >>> model = FiLM(main, Box(nu=(1e-3, 1e-1, "log")), (16,), key=jr.key(0))
+    >>> model(0.01)(jnp.array([0.5, 0.25])).shape
+    ()
+    """
+
+    net: MainNet
+    modulator: Modulator
+    parameters: Box = eqx.field(static=True)
+
+    def __init__(
+        self,
+        main: MainNetSpec,
+        parameters: Box,
+        hidden: Sequence[int],
+        *,
+        key: PRNGKeyArray,
+    ):
+        net_key, key = _keys(main, key)
+        units = sum(main.sizes[1:-1])
+        if not units:
+            raise ValueError(f"main = {main}, expected one with a hidden layer")
+        self.modulator = Modulator(parameters, hidden, 2 * units, key=key)
+        self.net, self.parameters = main.init(key=net_key), parameters
+
+    def generate(self, scaled: Float[ArrayLike, " p"]) -> MainNet:
+        scale, shift = jnp.split(self.modulator(scaled), 2)
+        weights, biases, at = list(self.net.weights), list(self.net.biases), 0
+        for i, n in enumerate(self.net.spec.sizes[1:-1]):
+            gamma, beta = 1 + scale[at : at + n], shift[at : at + n]
+            weights[i] = gamma[:, None] * weights[i]
+            biases[i] = gamma * biases[i] + beta
+            at += n
+        return MainNet(weights, biases, self.net.spec)
+
+    def config(self) -> dict:
+        return _config(self)
+
+
+class LowRank(AbstractModel):
+    """λ moves every layer along a few directions, each a matrix of rank one.
+
+    With the bias as one more column of the weights, [W b] + U diag(s(λ)) Vᵀ, where U
+    and V are trained and s = m(λ): a low-rank hypernetwork (Cho et al. 2023, NeurIPS;
+    here added to a full W, as low-rank adaptation does).
+
+    Args:
+        main: the shape of the main network.
+        parameters: names, ranges and scaling of λ.
+        hidden: widths of the network of λ, e.g. `(16, 16)`.
+        rank: how many directions every layer has.
+        key: a JAX random key.
+
+    Raises:
+        ValueError: no widths, one or a rank below 1, or no key.
+        TypeError: `main` or `parameters` is something else.
+
+    >>> main = MainNetSpec((2, 8, 8, 1), Box(t=(0, 1), x=(-1, 1)))
+    >>> nu = Box(nu=(1e-3, 1e-1, "log"))
+    >>> model = LowRank(main, nu, (16,), rank=2, key=jr.key(0))
+    >>> model.modulator.head.shape
+    (6, 16)
+    """
+
+    net: MainNet
+    left: tuple[Float[Array, "_ r"], ...]
+    right: tuple[Float[Array, "_ r"], ...]
+    modulator: Modulator
+    parameters: Box = eqx.field(static=True)
+
+    def __init__(
+        self,
+        main: MainNetSpec,
+        parameters: Box,
+        hidden: Sequence[int],
+        *,
+        rank: int,
+        key: PRNGKeyArray,
+    ):
+        net_key, left_key, right_key, key = _keys(main, key, 4)
+        rank = checks.count("rank", rank)
+        layers = len(main.shapes)
+        self.modulator = Modulator(parameters, hidden, layers * rank, key=key)
+        self.net, self.parameters = main.init(key=net_key), parameters
+        # With s = 1 the products U Vᵀ would be as large as Glorot's weights.
+        left, right = jr.split(left_key, layers), jr.split(right_key, layers)
+        self.left = tuple(
+            jr.normal(k, (out, rank)) / math.sqrt(rank)
+            for k, (out, _) in zip(left, main.shapes, strict=True)
+        )
+        self.right = tuple(
+            jr.normal(k, (size + 1, rank)) * math.sqrt(2 / (out + size))
+            for k, (out, size) in zip(right, main.shapes, strict=True)
+        )
+
+    def generate(self, scaled: Float[ArrayLike, " p"]) -> MainNet:
+        each = jnp.split(self.modulator(scaled), len(self.left))
+        moves = [
+            (u * s[None]) @ v.T
+            for u, s, v in zip(self.left, each, self.right, strict=True)
+        ]
+        weights = [w + d[:, :-1] for w, d in zip(self.net.weights, moves, strict=True)]
+        biases = [b + d[:, -1] for b, d in zip(self.net.biases, moves, strict=True)]
+        return MainNet(weights, biases, self.net.spec)
+
+    def config(self) -> dict:
+        return _config(self) | {"rank": self.left[0].shape[1]}
+
+
+class LastLayer(AbstractModel):
+    """λ moves the weights and the bias of the last layer, and nothing else.
+
+    u(x; λ) = Σ c_k(λ) φ_k(x) + c_0(λ): functions φ of the point that all λ share, and
+    coefficients c = [W b] + m(λ) that depend on λ. As in a DeepONet, whose trunk is φ
+    and whose branch is c (Lu et al. 2021, Nat. Mach. Intell. 3).
+
+    Args:
+        main: the shape of the main network.
+        parameters: names, ranges and scaling of λ.
+        hidden: widths of the network of λ, e.g. `(16, 16)`.
+        key: a JAX random key.
+
+    Raises:
+        ValueError: no widths, one below 1, or no key.
+        TypeError: `main` or `parameters` is something else.
+
+    >>> main = MainNetSpec((2, 8, 8, 1), Box(t=(0, 1), x=(-1, 1)))
+    >>> model = LastLayer(main, Box(nu=(1e-3, 1e-1, "log")), (16,), key=jr.key(0))
+    >>> model.modulator.head.shape
+    (9, 16)
+    """
+
+    net: MainNet
+    modulator: Modulator
+    parameters: Box = eqx.field(static=True)
+
+    def __init__(
+        self,
+        main: MainNetSpec,
+        parameters: Box,
+        hidden: Sequence[int],
+        *,
+        key: PRNGKeyArray,
+    ):
+        net_key, key = _keys(main, key)
+        out, size = main.shapes[-1]
+        self.modulator = Modulator(parameters, hidden, out * (size + 1), key=key)
+        self.net, self.parameters = main.init(key=net_key), parameters
+
+    def generate(self, scaled: Float[ArrayLike, " p"]) -> MainNet:
+        out, size = self.net.spec.shapes[-1]
+        moves = self.modulator(scaled).reshape(out, size + 1)
+        # As every weight starts: by Glorot.
+        moves = moves * math.sqrt(2 / (out + size))
+        (*weights, w), (*biases, b) = self.net.weights, self.net.biases
+        spec = self.net.spec
+        return MainNet((*weights, w + moves[:, :-1]), (*biases, b + moves[:, -1]), spec)
+
+    def config(self) -> dict:
+        return _config(self)
+
+
+def _keys(main: MainNetSpec, key: PRNGKeyArray, n: int = 2) -> list[PRNGKeyArray]:
+    checks.instance("main", main, MainNetSpec)
+    return list(jr.split(checks.random_key("key", key), n))
+
+
+def _config(model: FiLM | LowRank | LastLayer) -> dict:
+    return {
+        "class": type(model).__name__,
+        "main": model.net.spec.config(),
+        "parameters": model.parameters.ranges(),
+        "hidden": [b.size for b in model.modulator.biases],
+    }

@@ -1,0 +1,206 @@
+"""No special case for the paper's equations in what trains, samples, or draws."""
+
+import ast
+import pathlib
+import re
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import hyperpinn_eqx as hpx
+
+PACKAGE = pathlib.Path(hpx.__file__).parent
+# Who may know one: problems, what is made for one problem, and what prints tables.
+KNOWING = {
+    *("__init__", "__main__", "tables", "lorenz_tables", "reference"),
+    *("live/__init__", "problems/__init__", "problems/burgers", "problems/lorenz"),
+    *("problems/wave", "experiments/__init__", "experiments/burgers"),
+    *("experiments/lorenz", "experiments/families", "experiments/train"),
+}
+MODULES = {
+    file.relative_to(PACKAGE).with_suffix("").as_posix(): file
+    for file in sorted(PACKAGE.rglob("*.py"))
+}
+GENERAL = [name for name in MODULES if name not in KNOWING]
+
+
+def mentions(code):
+    """Where code names one of the paper's equations; comments and docstrings may."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            if isinstance(getattr(body[0], "value", None), ast.Constant):
+                body[0].value = ast.Constant(0)
+    # Names, attributes, modules and texts: all that is left is code.
+    return re.findall(r".*(?:burgers|lorenz|\bnu\b).*", ast.unparse(tree), re.I)
+
+
+@pytest.mark.parametrize("name", GENERAL)
+def test_no_code_names_an_equation_of_the_paper(name):
+    assert mentions(MODULES[name].read_text("utf-8")) == []
+
+
+def test_what_trains_samples_measures_and_draws_is_general():
+    assert {
+        *("box", "mainnet", "hypernet", "baselines", "model", "jets", "sampling"),
+        *("losses", "rows", "training", "gauss_newton", "kernel", "guards"),
+        *("devices", "journal", "continuation", "recipe", "metrics", "plotting"),
+    } <= set(GENERAL)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from .problems import Burgers",
+        "from .problems.burgers import sine_wave",
+        "def f(problem):\n    return isinstance(problem, problems.Lorenz)",
+        "def f(name='burgers'):\n    'Of the Lorenz system.'",
+        "x = {'nu': 1}",
+    ],
+)
+def test_code_that_does_is_found(code):
+    assert len(mentions(code)) == 1
+
+
+def test_comments_and_docstrings_may():
+    code = '"""Burgers."""\nclass A:\n    "Lorenz"\n    x: int  # Lorenz\n'
+    assert mentions(code) == []
+
+
+class Spiral(hpx.AbstractPDE):
+    """Other letters in another order, time in the middle, and two parameters."""
+
+    domain = hpx.Box(z=(2, 5), t=(1, 3), w=(0, 1, "periodic"))
+    parameters = hpx.Box(q=(0.1, 1.0, "log"), p=(-1, 1, "periodic"))
+    derivatives = ("t", "z", "ww")
+
+    def residual(self, u, ztw, lam):
+        q, p = lam
+        return u.t + q * u.z - (1 + jnp.cos(jnp.pi * p)) * u.ww / 100
+
+    def initial(self, ztw, lam):
+        return self.exact(*ztw, lam)
+
+    def boundary(self, ztw, lam):
+        return self.exact(*ztw, lam)
+
+    def exact(self, z, t, w, lam):
+        return jnp.sin(z - lam[0] * (t - 1)) + 0 * w
+
+
+class Rod(hpx.AbstractPDE):
+    """A stationary family: no time, and one parameter."""
+
+    domain = hpx.Box(s=(-1, 2))
+    parameters = hpx.Box(k=(1, 3))
+    derivatives = ("ss",)
+
+    def residual(self, u, s, lam):
+        return u.ss - 2 * lam
+
+    def initial(self, s, lam):
+        raise AssertionError("there is no initial time")
+
+    def boundary(self, s, lam):
+        return self.exact(s[0], lam)
+
+    def exact(self, s, lam):
+        return lam * s**2
+
+
+@pytest.fixture(scope="module", params=[Spiral(), Rod()], ids=["spiral", "rod"])
+def trained(request):
+    """A family after samplers, loss, rows, Adam and Gauss-Newton."""
+    settings = {"main": (5,), "hidden": (4, 3), "n_lam": 8, "n_points": 16}
+    settings |= {"n_conditions": (12, 12), "adam_steps": 60, "newton_steps": 24}
+    with jax.enable_x64(True):
+        result = hpx.train_family(
+            request.param, **settings, rank=16, progress=False, key=jr.key(0)
+        )
+    return request.param, result
+
+
+def test_any_family_is_sampled_in_its_own_domain():
+    sample = eqx.filter_jit(hpx.conditions)
+    initial, boundary = sample(Rod(), 12, 12, key=jr.key(0))
+    assert initial.shape == (0, 1) and set(boundary.ravel().tolist()) == {-1, 2}
+    initial, boundary = sample(Spiral(), 12, 12, key=jr.key(0))
+    assert jnp.all(initial[:, 1] == 1) and len(np.unique(initial[:, 0])) == 12
+    # Walls in z alone: w is periodic.
+    assert set(boundary[:, 0].tolist()) == {2, 5}
+
+
+def test_any_family_is_trained(trained):
+    problem, result = trained
+    adam, *newton = result.history["total"]
+    assert newton[-1] < 0.1 * adam
+    error = hpx.family_error(result.model, problem, n_lam=5, n_t=5, n_x=6)
+    assert np.median(error.relative_l2) < 0.3
+
+
+def test_any_family_is_measured_at_its_parameters(trained):
+    problem, result = trained
+    error = hpx.family_error(result.model, problem, n_lam=4, n_t=3, n_x=4)
+    assert error.lam.shape == (4,) if isinstance(problem, Rod) else (4, 2)
+    # By hand, at the last λ.
+    lam = error.lam[-1]
+    with jax.enable_x64(True):
+        shape = [3 if name == "t" else 4 for name in problem.domain.names]
+        ends = zip(problem.domain.low, problem.domain.high, shape, strict=True)
+        grid = np.meshgrid(*(np.linspace(*end) for end in ends), indexing="ij")
+        points = jnp.asarray(np.stack(grid, -1).reshape(-1, len(grid)))
+        u = jax.vmap(result.model(lam))(points).reshape(shape)
+        expected = np.mean((u - problem.exact(*grid, lam)) ** 2)
+    np.testing.assert_allclose(error.mse[-1], expected, rtol=1e-9)
+
+
+def test_points_of_any_family_gather_where_its_residual_is(trained, x64):
+    problem, result = trained
+    lam = jnp.array(problem.parameters.high)
+    size = eqx.filter_jit(
+        lambda p: jnp.abs(hpx.residuals(result.model(lam), problem, lam, p))
+    )
+    adaptive = eqx.filter_jit(hpx.residual_adaptive)
+    points = adaptive(size, problem.domain, 64, candidates=1024, key=jr.key(1))
+    assert points.shape == (64, len(problem.domain))
+    for point in points[:4]:
+        problem.domain.point(point)
+    everywhere = eqx.filter_jit(hpx.uniform)(problem.domain, (1024,), key=jr.key(2))
+    assert jnp.mean(size(points)) > jnp.mean(size(everywhere))
+
+
+def test_any_family_is_drawn(trained, x64):
+    problem, result = trained
+    figure, axes = plt.subplots(1, 2)
+    error = hpx.family_error(result.model, problem, n_lam=4, n_t=3, n_x=4)
+    last = len(problem.parameters) - 1
+    hpx.plot_errors(axes[0], {"model": error}, parameter=last)
+    drawn = axes[0].lines[0].get_xdata()
+    np.testing.assert_array_equal(drawn, error.lam.reshape(4, -1)[:, last])
+    lam = error.lam[-1]
+    nets = {"HyperPINN": result.model(lam)}
+    if isinstance(problem, Rod):
+        with pytest.raises(ValueError, match="at = .*expected t, a coordinate"):
+            hpx.plot_slices(axes, lam, nets, problem=problem)
+    else:
+        for at, along in (({"z": 3.0}, "w"), ({"w": 0.5}, "z"), (None, "z")):
+            for ax in axes:
+                ax.clear()
+            hpx.plot_slices(axes, lam, nets, problem=problem, at=at)
+            assert axes[0].get_xlabel() == f"${along}$"
+            assert axes[1].get_title() == "$t = 3$"
+            assert [line.get_label() for line in axes[0].lines] == [
+                "exact",
+                "HyperPINN",
+            ]
+    plt.close(figure)

@@ -1,0 +1,128 @@
+import functools
+import sys
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+import pytest
+
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx import FitResult, train_family
+from hyperpinn_eqx.experiments import FAMILIES
+from hyperpinn_eqx.journal import Journal, Stopped
+
+module = sys.modules["hyperpinn_eqx.recipe"]
+
+TINY = {
+    "main": (4,),
+    "hidden": (4, 3),
+    "adam_steps": 20,
+    "newton_steps": 8,
+    "n_lam": 6,
+    "n_points": 16,
+    "n_conditions": (8, 8),
+    "rank": 8,
+    "progress": False,
+}
+
+
+@functools.cache
+def trained(problem):
+    """A training that nobody stops."""
+    with jax.enable_x64(True):
+        return train_family(problem, **TINY, key=jr.key(3))
+
+
+@pytest.mark.parametrize("experiment", FAMILIES, ids=lambda e: e.name)
+def test_it_lowers_the_loss_of_any_family(experiment):
+    problem = experiment.problem
+    result = trained(problem)
+    adam, *newton = result.history["total"]
+    # One chunk of Adam; and Gauss-Newton stays on one batch for 8 steps.
+    assert len(newton) == 8 and np.all(np.diff(newton) <= 0)
+    assert newton[-1] < 0.7 * newton[0] and newton[-1] < 0.5 * adam
+    assert result.model.main.sizes == (len(problem.domain), 4, 1)
+    assert [len(b) for b in result.model.biases] == [4, 3]
+    assert result.model.parameters == problem.parameters
+    types = {leaf.dtype for leaf in jax.tree.leaves(result.model)}
+    assert types == {np.dtype("float64")}
+    assert result.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("stage", "step"), [("adam", 20), ("gauss-newton", 3)], ids=["adam", "newton"]
+)
+def test_it_goes_on_from_a_journal_to_the_same_bits(
+    stage, step, stop_at, tmp_path, x64
+):
+    whole = trained(hpx.BurgersWave())
+    path, config = tmp_path / "wave.journal", {"seed": 3}
+    options = {**TINY, "key": jr.key(3)}
+    with stop_at(stage, step)(path, config) as journal, pytest.raises(Stopped):
+        train_family(hpx.BurgersWave(), **options, journal=journal)
+    with Journal(path, config, resume=True) as journal:
+        result = train_family(hpx.BurgersWave(), **options, journal=journal)
+    assert eqx.tree_equal(result.model, whole.model)
+    np.testing.assert_array_equal(result.history["total"], whole.history["total"])
+
+
+def test_float64_is_asked_for(unchecked):
+    with pytest.raises(ValueError, match="jax_enable_x64 = False, expected True"):
+        train_family(hpx.AllenCahn(), key=jr.key(0))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """No training: what its parts are asked for."""
+    seen = {}
+
+    def fit(model, loss, optimiser, **options):
+        seen["fit"] = options
+        return FitResult(model, {"total": np.ones(1)}, 1.0)
+
+    def gauss_newton(model, row, draw, **options):
+        seen["gauss_newton"] = options | {"rows": row}
+        return FitResult(model, {"total": np.ones(1)}, 1.0)
+
+    monkeypatch.setattr(module, "fit", fit)
+    monkeypatch.setattr(module, "gauss_newton", gauss_newton)
+    return seen
+
+
+def test_its_settings_reach_its_parts(asked, x64):
+    result = train_family(hpx.Plume(), **TINY, key=jr.key(0))
+    assert asked["fit"]["steps"] == 20 and asked["gauss_newton"]["steps"] == 8
+    assert asked["gauss_newton"]["rank"] == 8
+    rows = asked["gauss_newton"]["rows"]
+    assert rows.initial.shape == rows.boundary.shape == (8, 3) and rows.n_points == 16
+    assert result.seconds == 2 and len(result.history["total"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ({"problem": hpx.Lorenz()}, TypeError, "problem = Lorenz.*expected a PDE"),
+        ({"n_conditions": (8,)}, ValueError, "n_conditions = .8,., expected two numb"),
+        ({"n_conditions": 8}, TypeError, "n_conditions = 8, expected a tuple or list"),
+        ({"n_conditions": (8, -1)}, ValueError, "n_boundary = -1, expected an integer"),
+        ({"adam_steps": 0}, ValueError, "adam_steps = 0, expected an integer of at"),
+        ({"newton_steps": 0}, ValueError, "newton_steps = 0, expected an integer of"),
+        ({"n_lam": 1}, ValueError, "n_lam = 1, expected an integer of at least 2"),
+        ({"main": ()}, ValueError, "main = .., expected 1 or more widths"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_errors_before_any_training(
+    wrong, error, said, asked, x64, unchecked
+):
+    good = {"problem": hpx.Transport(), **TINY, "key": jr.key(0)}
+    with pytest.raises(error, match=said):
+        train_family(**good | wrong)
+    assert not asked
+
+
+def test_junk(asked, throw_junk_at, x64):
+    good = {"problem": hpx.AllenCahn(), **TINY, "key": jr.key(0), "journal": None}
+    names = set(good) - {"n_conditions"}
+    throw_junk_at(hpx.train_family, **good, only=sorted(names), examples=15)
