@@ -19,6 +19,8 @@ from .forecasts import trajectory_errors as trajectory_errors
 from .forecasts import valid_prediction_time as valid_prediction_time
 from .gauss_newton import gauss_newton as gauss_newton
 from .hypernet import HyperPINN as HyperPINN
+from .inverse import Inference as Inference
+from .inverse import infer as infer
 from .jets import Jet as Jet
 from .jets import jets as jets
 from .journal import Journal as Journal
@@ -78,3 +80,4 @@ from .training import TrainingStopped as TrainingStopped
 from .training import fit as fit
 from .trajectories import Trajectories as Trajectories
 from .trajectories import simulate as simulate
+from .trust import estimated_error as estimated_error

@@ -24,13 +24,13 @@ def way(request):
     return request.param
 
 
-def build(way, main=MAIN, parameters=LAM):
-    return _build(way, main, parameters, jax.config.jax_enable_x64)
+def build(way):
+    return _build(way, jax.config.jax_enable_x64)
 
 
 @functools.cache
-def _build(way, main, parameters, x64):
-    make = eqx.filter_jit(lambda key: WAYS[way](main, parameters, (6, 3), key=key))
+def _build(way, x64):
+    make = eqx.filter_jit(lambda key: WAYS[way](MAIN, LAM, (6, 3), key=key))
     return make(jr.key(0))
 
 
@@ -87,11 +87,12 @@ BY_HAND = {"FiLM": film, "LowRank": low_rank, "LastLayer": last_layer}
 def test_folding_is_modulating_every_layer(x64, way):
     model = moved(build(way))
     plain = jax.tree.map(np.asarray, model)
+    fast = jax.jit(lambda lam, tx: model(lam)(tx))
     for t, x, a, phi, nu in ((0.3, -0.5, 2.5, 0.3, 0.01), (1.0, 0.9, 4.0, 1.7, 0.05)):
         seen = [a - 3, np.cos(np.pi * (phi - 1)), np.log10(nu) + 2]
         m = numbers(plain, np.array([*seen, np.sin(np.pi * (phi - 1))]))
         expected = BY_HAND[way](plain, m, np.array([2 * t - 1, x]))
-        found = model(jnp.array([a, phi, nu]))(jnp.array([t, x]))
+        found = fast(jnp.array([a, phi, nu]), jnp.array([t, x]))
         np.testing.assert_allclose(found, expected[0], rtol=1e-12)
 
 
@@ -133,19 +134,14 @@ def test_many_lambdas_at_once_are_one_after_the_other(x64, way):
 
 
 def test_every_lambda_starts_near_one_ordinary_network(way):
-    main = MainNetSpec((2, 30, 30, 1), MAIN.inputs)
-    model = build(way, main)
+    model = build(way)
     assert {leaf.dtype for leaf in jax.tree.leaves(model)} == {jnp.dtype("float32")}
     lams = hpx.log_uniform(LAM, (50,), key=jr.key(2))
     theta = np.asarray(jax.jit(jax.vmap(lambda lam: model(lam).flatten()))(lams))
     common = np.asarray(model.net.flatten())
     away = np.linalg.norm(theta - common, axis=1) / np.linalg.norm(common)
-    assert np.all(away < 0.4)
     # And yet λ is seen from the first step on.
-    assert np.all(np.std(theta, axis=0)[-31:] > 0) or way == "FiLM"
-    assert np.median(away) > 0.01
-    first = np.asarray(model.net.weights[0])
-    np.testing.assert_allclose(np.std(first), np.sqrt(2 / 32), rtol=0.3)
+    assert 0.01 < np.median(away) and np.max(away) < 0.4
 
 
 def test_every_number_is_trained_from_the_start(x64, way):

@@ -342,3 +342,21 @@ def test_the_record_of_the_table_is_of_the_shipped_weights(name):
     row, card = record["rows"][name], hpx.load_card(name)["error"]
     assert math.isclose(row["field"], card["field_relative_l2"], rel_tol=1e-4)
     assert math.isclose(np.mean(row["mse"]), card["mse_mean"], rel_tol=1e-3)
+
+
+# --- The inverse problem --------------------------------------------------------------
+
+
+def test_inference_by_hand():
+    chapter = run("inverse", "problem", "covariance")
+    box, best, predict = chapter["box"], chapter["best"], chapter["predict"]
+    package = hpx.infer(predict, chapter["seen"], box, noise=chapter["noise"])
+    np.testing.assert_allclose(box.unscale(best), package.lam, rtol=1e-4)
+    np.testing.assert_allclose(chapter["covariance"], package.covariance, rtol=1e-3)
+
+    z, posterior = chapter["z"], chapter["posterior"]
+    below = np.cumsum(posterior) / posterior.sum()
+    for level in (0.5, 0.9):
+        ends = np.interp([(1 - level) / 2, (1 + level) / 2], below, z)
+        found = box.scale(np.stack(package.interval(level)))[:, 0]
+        assert np.abs(found - ends).max() < 0.01 * np.diff(ends)
