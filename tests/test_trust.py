@@ -67,27 +67,24 @@ def told(model, problem, lams, **options):
 
 
 def test_it_is_the_error_that_is_measured_with_the_solution(made):
-    lams = np.array([-1e-3, -1e-4, 0.0, 1e-5, 1e-3])
+    lams = np.array([-1e-3, -1e-4, 0.0, 1e-5, 1e-3, 0.02])
     found = told(*made, lams)
-    assert found.relative_l2[2] < 1e-12
-    lams = np.delete(lams, 2)
-    found = hpx.FamilyError(lams, *(np.delete(e, 2) for e in (found.mse, found.relative_l2)))
-    true = hpx.family_error(*made, lams=lams, n_t=21, n_x=21)
-    np.testing.assert_array_equal(found.lam, lams)
-    np.testing.assert_allclose(found.relative_l2, true.relative_l2, rtol=0.15)
-    np.testing.assert_allclose(found.mse, true.mse, rtol=0.3)
-    # Twenty times as far, the error is no longer linear in the weights.
     with pytest.warns(UserWarning, match="outside the trained range"):
-        far = hpx.family_error(*made, lams=np.array([0.02]), n_t=21, n_x=21)
-    np.testing.assert_allclose(told(*made, [0.02]).mse, far.mse, rtol=0.5)
+        true = hpx.family_error(*made, lams=lams, n_t=21, n_x=21)
+    np.testing.assert_array_equal(found.lam, lams)
+    for error in ("mse", "relative_l2"):
+        a, b = getattr(found, error), getattr(true, error)
+        np.testing.assert_allclose(a[:-1], b[:-1], rtol=0.3, atol=1e-12)
+        # There it is no longer linear in the weights.
+        np.testing.assert_allclose(a[-1], b[-1], rtol=0.5)
 
 
 def test_units_of_the_equation_do_not_matter(made):
     model, problem = made
-    lams = [-1e-3, 1e-4]
+    lams = [-1e-3, 0.0, 1e-5, 1e-4, 1e-3, 0.02]
     scaled = Made(problem.net, factor=1e4)
     a, b = (told(model, p, lams).relative_l2 for p in (problem, scaled))
-    np.testing.assert_allclose(a, b, rtol=1e-6)
+    np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-12)
 
 
 def test_initial_values_and_walls_are_looked_at(made):
@@ -137,9 +134,8 @@ def test_an_odd_network_must_not_jump(x64, getkey):
 
 def test_more_weights_than_points(made):
     # The same least-squares problem, by its smaller system.
-    few = told(*made, [1e-3], n_points=8)
-    assert few.relative_l2 > 1e-5
-    assert told(*made, [0.0], n_points=8).relative_l2 < 1e-12
+    right, wrong = told(*made, [0.0, 1e-3], n_points=8).relative_l2
+    assert right < 1e-12 and wrong > 1e-5
 
 
 def test_several_coordinates_and_parameters_and_a_ring(getkey):
@@ -166,14 +162,13 @@ def test_it_is_in_float64_whatever_the_mode_and_warns_of_no_range(hyper, heat):
 
 
 def test_the_default_lams_are_spread_over_the_range(hyper, heat, getkey):
-    found = estimated_error(hyper, heat, n_lam=4, n_points=50, key=getkey())
-    cells = np.sort(np.floor(np.log(found.lam / 0.01) / np.log(100) * 4))
-    np.testing.assert_array_equal(cells, np.arange(4))
+    found = estimated_error(hyper, heat, n_lam=2, n_points=200, key=getkey())
+    assert 0.01 < found.lam.min() < 0.1 < found.lam.max() < 1.0
 
 
 def test_a_model_that_is_not_finite_has_the_error_nan(hyper, heat):
     broken = eqx.tree_at(lambda m: m.theta0, hyper, hyper.theta0 * jnp.nan)
-    assert np.all(np.isnan(told(broken, heat, [0.1]).relative_l2))
+    assert np.all(np.isnan(told(broken, heat, [0.1, 0.2]).relative_l2))
 
 
 def test_a_model_of_another_family_is_an_error(hyper):
