@@ -48,7 +48,6 @@ from common import medians, write
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import files, tables
-from hyperpinn_eqx.modulated import FiLM, LastLayer, LowRank
 
 FOLDER = pathlib.Path("trained/contest")
 BUDGET, SEARCH = 40.0, 10.0
@@ -66,15 +65,15 @@ ENTRANTS: dict[str, tuple[dict[int, int], Build]] = {
     ),
     "FiLM": (
         {4: 17, 3: 22},
-        lambda main, lam, key: FiLM(main, lam, (16, 8), key=key),
+        lambda main, lam, key: hpx.FiLM(main, lam, (16, 8), key=key),
     ),
     "low rank": (
         {4: 17, 3: 22},
-        lambda main, lam, key: LowRank(main, lam, (16, 8), rank=6, key=key),
+        lambda main, lam, key: hpx.LowRank(main, lam, (16, 8), rank=6, key=key),
     ),
     "last layer": (
         {4: 22, 3: 26},
-        lambda main, lam, key: LastLayer(main, lam, (16, 16), key=key),
+        lambda main, lam, key: hpx.LastLayer(main, lam, (16, 16), key=key),
     ),
     "hypernetwork": (
         {4: 8, 3: 8},
