@@ -71,7 +71,7 @@ class Inference(eqx.Module):
 
     @property
     def effective(self) -> Float[Array, "..."]:
-        """How many samples of equal weight would say as much: 1 / Σ w².
+        """How many samples of equal weight would say as much, 1 / Σ w².
 
         Below a hundred or so, intervals are rough; take more samples.
         """
