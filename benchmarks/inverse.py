@@ -9,13 +9,13 @@ a grid that errs by less than a fifth of the noise. For the Lorenz system it is 
 each component of the state, at 20 times up to 2; the learned field is integrated by the
 same solver as the exact one, as trained and without the trapezoid rule's bias.
 
-With 16 samples there is little more than the search, and Laplace's interval counts.
+With 16 samples there is little more than the search.
 
 Expected, before the first run: equal accuracy and equal coverage everywhere. In time,
 the HyperPINN wins by a factor of a hundred or more for Burgers' equation, since it
 predicts 20 values without solving for all others. For the Lorenz system it loses, since
 its field has to be integrated too, and costs more than the exact one with its few
-products. Record: `book/data/inverse.json` (not with --quick). Four minutes.
+products. Record: `book/data/inverse.json` (not with --quick). Five minutes.
 """
 
 import functools

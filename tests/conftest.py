@@ -41,6 +41,16 @@ jax.config.update("jax_traceback_filtering", "off")
 _PACKAGE = pathlib.Path(hpx.__file__).parent
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_code():
+    """Every compiled function holds maps of memory, of which a process has 65530.
+
+    The whole suite would need more, and the compiler then dies.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def getkey():
     """Makes a new random key at each call, the same ones in every run."""
