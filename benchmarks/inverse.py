@@ -32,7 +32,6 @@ from common import text, timed, told, write
 from spaces import chebyshev
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx.inverse import Inference, infer
 from hyperpinn_eqx.lorenz_tables import WithoutBias
 from hyperpinn_eqx.tables import markdown
 
@@ -138,11 +137,11 @@ def measure(problem: Problem, predict: Predict, samples: int) -> dict[str, Any]:
     seen = list(jnp.asarray(seen, jnp.float32))
 
     @jax.jit
-    def run(case: Any, seen: jax.Array) -> Inference:
+    def run(case: Any, seen: jax.Array) -> hpx.Inference:
         def at(lam: jax.Array) -> jax.Array:
             return predict(lam, case)
 
-        return infer(at, seen, box, noise=noise, samples=samples)
+        return hpx.infer(at, seen, box, noise=noise, samples=samples)
 
     jax.block_until_ready(run(problem.cases[0], seen[0]))
     seconds, found = [], []

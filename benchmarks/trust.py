@@ -30,7 +30,6 @@ from scipy.stats import spearmanr
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx.problems.burgers import sine_wave
-from hyperpinn_eqx.trust import estimated_error
 
 N = 64
 SMALL = ((3,), (6,), (4, 4), (8, 8), (8, 8, 8))
@@ -107,7 +106,7 @@ def measure(name, model, problem):
     residual, loss = witnesses(model, problem, jnp.asarray(lams), jr.key(3))
 
     def estimate():
-        return estimated_error(model, problem, lams=flat, key=jr.key(4)).relative_l2
+        return hpx.estimated_error(model, problem, lams=flat, key=jr.key(4)).relative_l2
 
     found = estimate()
     start = time.perf_counter()
@@ -147,7 +146,7 @@ def too_small():
         model = hpx.SingleNet(spec.unflatten(path[0]), problem.parameters)
         error = hpx.family_error(model, problem, n_t=41, lams=lam).relative_l2[0]
         found = [
-            estimated_error(model, problem, lams=lam, key=jr.key(i)).relative_l2[0]
+            hpx.estimated_error(model, problem, lams=lam, key=jr.key(i)).relative_l2[0]
             for i in range(5)
         ]
         rows.append(

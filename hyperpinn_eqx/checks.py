@@ -6,7 +6,7 @@ their shape and type only; a count or a number has to be known.
 """
 
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import jax
@@ -161,6 +161,42 @@ def _fits(
             raise ValueError(
                 f"{name} holds {found[at]} at {at}, expected finite numbers only"
             )
+
+
+def broadcast(**arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The arrays, broadcast against each other.
+
+    Raises:
+        ValueError: their shapes do not broadcast.
+
+    >>> broadcast(t=np.zeros(2), x=np.zeros(3))
+    Traceback (most recent call last):
+    ValueError: t and x have shapes (2,) and (3,), expected shapes that broadcast
+    """
+    try:
+        return np.broadcast_arrays(*arrays.values())
+    except ValueError:
+        names, shapes = map(_listed, (arrays, (a.shape for a in arrays.values())))
+        raise ValueError(
+            f"{names} have shapes {shapes}, expected shapes that broadcast"
+        ) from None
+
+
+def _listed(things: Iterable[object]) -> str:
+    *first, last = map(str, things)
+    return f"{', '.join(first)} and {last}"
+
+
+def float64_mode() -> None:
+    """Checks that JAX computes in float64.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if jnp.result_type(float) != jnp.float64:
+        raise ValueError(
+            "jax_enable_x64 = False, expected True: Gauss-Newton needs float64"
+        )
 
 
 def random_key(name: str, value: Any) -> PRNGKeyArray:

@@ -84,21 +84,12 @@ class HyperPINN(AbstractModel):
         self.main, self.parameters = main, parameters
         trunk_key, bias_key, head_key, main_key = jr.split(key, 4)
 
-        sizes = (parameters.width, *hidden)
-        keys = jr.split(trunk_key, len(hidden))
-        shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
-        gain = 0.5 if init == "common" else 1.0
-        self.weights = tuple(
-            jr.normal(k, shape) * (gain * math.sqrt(2 / sum(shape)))
-            for k, shape in zip(keys, shapes, strict=True)
-        )
-        # Without biases an odd trunk gives z = 0 at the centre of the range of λ, and
-        # "hyperfan" would generate a main network of zeros there.
-        reach = 0.0 if init == "common" else 1.0
-        bias_keys = jr.split(bias_key, len(hidden))
-        self.biases = tuple(
-            jr.uniform(k, (n,), minval=-1, maxval=1) * (reach / math.sqrt(m))
-            for k, (n, m) in zip(bias_keys, shapes, strict=True)
+        self.weights, self.biases = start_trunk(
+            (parameters.width, *hidden),
+            list(jr.split(trunk_key, len(hidden))),
+            list(jr.split(bias_key, len(hidden))),
+            gain=0.5 if init == "common" else 1.0,
+            reach=0.0 if init == "common" else 1.0,
         )
 
         normal = jr.normal(head_key, (main.size, hidden[-1]))
@@ -125,11 +116,7 @@ class HyperPINN(AbstractModel):
         Raises:
             ValueError: λ has the wrong shape.
         """
-        scaled = checks.array("scaled", scaled, len(self.parameters))
-        z = self.parameters.embed(scaled.astype(self.weights[0].dtype))
-        for w, b in zip(self.weights, self.biases, strict=True):
-            z = jnp.tanh(w @ z + b)
-        return z
+        return trunk_features(self.parameters, self.weights, self.biases, scaled)
 
     def generate(self, scaled: Float[ArrayLike, " p"]) -> MainNet:
         theta = self.head @ self.features(scaled) + self.theta0
@@ -142,6 +129,45 @@ class HyperPINN(AbstractModel):
             "parameters": self.parameters.ranges(),
             "hidden": [b.size for b in self.biases],
         }
+
+
+def start_trunk(
+    sizes: tuple[int, ...],
+    weight_keys: Sequence[PRNGKeyArray],
+    bias_keys: Sequence[PRNGKeyArray],
+    *,
+    gain: float = 1.0,
+    reach: float = 1.0,
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Weights and biases of layers that turn λ into features, one key for each.
+
+    Without biases an odd trunk gives z = 0 at the centre of the range of λ: what is
+    made of z would be zero there.
+    """
+    shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
+    weights = tuple(
+        jr.normal(k, shape) * (gain * math.sqrt(2 / sum(shape)))
+        for k, shape in zip(weight_keys, shapes, strict=True)
+    )
+    biases = tuple(
+        jr.uniform(k, (n,), minval=-1, maxval=1) * (reach / math.sqrt(m))
+        for k, (n, m) in zip(bias_keys, shapes, strict=True)
+    )
+    return weights, biases
+
+
+def trunk_features(
+    parameters: Box,
+    weights: tuple[Array, ...],
+    biases: tuple[Array, ...],
+    scaled: Float[ArrayLike, " p"],
+) -> Float[Array, " z"]:
+    """The features z(λ) of such layers, all with tanh, for λ scaled to [-1, 1]."""
+    scaled = checks.array("scaled", scaled, len(parameters))
+    z = parameters.embed(scaled.astype(weights[0].dtype))
+    for w, b in zip(weights, biases, strict=True):
+        z = jnp.tanh(w @ z + b)
+    return z
 
 
 def _glorot(main: MainNetSpec) -> Float[Array, " P"]:

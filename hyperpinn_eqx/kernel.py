@@ -84,7 +84,7 @@ def _normal_equations(
 
     def one(pair: tuple) -> tuple[Array, Array]:
         lam, items = pair
-        a, r = _rows(row, model, lam, items)
+        a, r = residual_rows(row, model, lam, items)
         b = dense_jacobian(model, lam[None], eye[None], trained)
         return b.T @ (a.T @ a) @ b, b.T @ (a.T @ r)
 
@@ -129,7 +129,7 @@ def solve(
     return eqx.combine(step, static), promised
 
 
-def _rows(
+def residual_rows(
     row: Row, model: AbstractModel, lam: Array, items: PyTree
 ) -> tuple[Float[Array, "K P"], Float[Array, " K"]]:
     """The Jacobian A = ∂r/∂θ of the residuals at one λ, and the residuals."""
@@ -159,7 +159,7 @@ def compressed_rows(
     directions (Halko, Martinsson and Tropp 2011, SIAM Review 53(2)), and the rest
     changes from step to step.
     """
-    a, r = _rows(row, model, lam, items)
+    a, r = residual_rows(row, model, lam, items)
     if len(a) <= rank:
         return a, r
     if a.shape[1] > rank:

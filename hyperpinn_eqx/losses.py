@@ -247,6 +247,6 @@ def slope_weight(*names: str) -> Weight:
     return weight
 
 
-def unpack(parameters: Box, lam: Float[Array, " p"]) -> Float[Array, "*p"]:
-    """λ as a problem's methods receive it: a scalar if there is only one."""
-    return lam[0] if len(parameters) == 1 else lam
+def unpack(parameters: Box, lam: Float[Array, "... p"]) -> Float[Array, "..."]:
+    """λ as a problem's methods receive it: if there is only one, without its axis."""
+    return lam[..., 0] if len(parameters) == 1 else lam

@@ -21,6 +21,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from . import checks
 from .box import Box
+from .hypernet import start_trunk, trunk_features
 from .mainnet import MainNet, MainNetSpec, widths
 from .model import AbstractModel
 
@@ -43,27 +44,15 @@ class Modulator(eqx.Module):
         checks.instance("parameters", parameters, Box)
         hidden = widths("hidden", hidden, 1)
         self.parameters = parameters
-        sizes = (parameters.width, *hidden)
         *keys, head_key = jr.split(checks.random_key("key", key), 2 * len(hidden) + 1)
-        shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
-        self.weights = tuple(
-            jr.normal(k, shape) * math.sqrt(2 / sum(shape))
-            for k, shape in zip(keys[::2], shapes, strict=True)
-        )
-        # Without biases m would be odd in λ, and 0 at the centre of its range.
-        self.biases = tuple(
-            jr.uniform(k, (n,), minval=-1, maxval=1) / math.sqrt(m)
-            for k, (n, m) in zip(keys[1::2], shapes, strict=True)
-        )
+        sizes = (parameters.width, *hidden)
+        self.weights, self.biases = start_trunk(sizes, keys[::2], keys[1::2])
         self.head = jr.normal(head_key, (size, hidden[-1])) * (
             _START / math.sqrt(hidden[-1])
         )
 
     def __call__(self, scaled: Float[ArrayLike, " p"]) -> Float[Array, " m"]:
-        scaled = checks.array("scaled", scaled, len(self.parameters))
-        z = self.parameters.embed(scaled.astype(self.head.dtype))
-        for w, b in zip(self.weights, self.biases, strict=True):
-            z = jnp.tanh(w @ z + b)
+        z = trunk_features(self.parameters, self.weights, self.biases, scaled)
         return self.head @ z
 
 

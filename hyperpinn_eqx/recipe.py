@@ -70,10 +70,7 @@ def train_family(
         Stopped: a stop was requested of the journal.
     """
     checks.instance("problem", problem, AbstractPDE)
-    if jnp.result_type(float) != jnp.float64:
-        raise ValueError(
-            "jax_enable_x64 = False, expected True: Gauss-Newton needs float64"
-        )
+    checks.float64_mode()
     main = widths("main", main, 1)
     adam_steps = checks.count("adam_steps", adam_steps)
     newton_steps = checks.count("newton_steps", newton_steps)
@@ -85,8 +82,7 @@ def train_family(
     checks.choice("progress", progress, (True, False))
     checks.instance("journal", journal, (Journal, type(None)))
     model_key, edge_key, adam_key, newton_key = jr.split(key, 4)
-    shape = MainNetSpec((len(problem.domain), *main, 1), problem.domain)
-    model = HyperPINN(shape, problem.parameters, hidden, key=model_key)
+    model = untrained(problem, main, hidden, key=model_key)
     edges = conditions(problem, *n_conditions, key=edge_key)
     rows = PINNRows(problem, *edges, n_points=n_points)
 
@@ -129,3 +125,15 @@ def train_family(
     )
     total = np.concatenate([told["total"], newton.history["total"]])
     return FitResult(newton.model, {"total": total}, told["seconds"] + newton.seconds)
+
+
+def untrained(
+    problem: AbstractPDE,
+    main: Sequence[int],
+    hidden: Sequence[int],
+    *,
+    key: PRNGKeyArray,
+) -> HyperPINN:
+    """A HyperPINN for a family, given the hidden layers of both of its networks."""
+    shape = MainNetSpec((len(problem.domain), *main, 1), problem.domain)
+    return HyperPINN(shape, problem.parameters, hidden, key=key)

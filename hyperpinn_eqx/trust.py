@@ -9,7 +9,8 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from . import checks
 from .jets import jets
-from .losses import targets
+from .kernel import residual_rows
+from .losses import targets, unpack
 from .metrics import FamilyError, physical
 from .model import AbstractModel, cast
 from .problems import AbstractPDE
@@ -82,8 +83,7 @@ def estimated_error(
     # Whatever the caller's precision: the step is too ill-conditioned for float32.
     with jax.enable_x64(True):
         if lams is None:
-            chosen = np.asarray(spread(box, n_lam, key=lam_key))
-            lams = chosen[:, 0] if len(box) == 1 else chosen
+            lams = unpack(box, spread(box, n_lam, key=lam_key))
         values = physical("lams", lams, problem, "M")
         points = uniform(problem.domain, (n_points,), key=point_key)
         edges = conditions(problem, n_edge, n_edge, key=edge_key)
@@ -116,10 +116,7 @@ def _steps(
         is_data = jnp.arange(len(target)) >= len(points)
         items = Item(jnp.concatenate(where), target, jnp.ones_like(target), is_data)
 
-        def row(theta: Array, item: Item) -> Array:
-            return rows(spec.unflatten(theta), lam, item)
-
-        r, a = jax.vmap(jax.value_and_grad(row), (None, 0))(theta, items)
+        a, r = residual_rows(rows, model, lam, items)
         # Equation and conditions have different units: each gets half of the weight.
         squares = jnp.sum(a**2, axis=1)
         n = len(points)

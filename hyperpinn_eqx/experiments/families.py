@@ -4,18 +4,18 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Float64, PRNGKeyArray
 
 from ..box import Box
-from ..hypernet import HyperPINN
 from ..journal import Journal
-from ..mainnet import MainNetSpec
+from ..losses import unpack
 from ..metrics import FamilyError, family_error
 from ..model import AbstractModel
 from ..problems import AbstractPDE, AllenCahn, BurgersWave, Plume, Transport
-from ..recipe import train_family
+from ..recipe import train_family, untrained
 from ..sampling import spread
 
 
@@ -42,9 +42,7 @@ class FamilyExperiment:
 
     def build(self, *, key: PRNGKeyArray) -> AbstractModel:
         """The untrained model."""
-        problem = self.problem
-        shape = MainNetSpec((len(problem.domain), *self.main, 1), problem.domain)
-        return HyperPINN(shape, problem.parameters, self.hidden, key=key)
+        return untrained(self.problem, self.main, self.hidden, key=key)
 
     def run(
         self, *, key: PRNGKeyArray, progress: bool, journal: Journal
@@ -144,8 +142,7 @@ def held_out(box: Box) -> Float64[np.ndarray, "M *p"]:
         else:
             others = spread(box, 64, key=jr.key(2021))
         middle = box.unscale(np.zeros((1, len(box))))
-        lams = np.concatenate([middle, others])
-    return lams[:, 0] if len(box) == 1 else lams
+        return np.asarray(unpack(box, jnp.concatenate([middle, others])))
 
 
 def held_out_error(model: AbstractModel, problem: AbstractPDE) -> FamilyError:

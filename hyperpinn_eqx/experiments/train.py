@@ -66,10 +66,7 @@ def train(
     checks.choice("name", name, list(RECIPES[recipe]))
     checks.count("seed", seed, 0)
     checks.instance("out", out, (str, os.PathLike))
-    if jnp.result_type(float) != jnp.float64:
-        raise ValueError(
-            "jax_enable_x64 = False, expected True: Gauss-Newton needs float64"
-        )
+    checks.float64_mode()
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     experiment = RECIPES[recipe][name]

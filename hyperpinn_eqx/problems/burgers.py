@@ -65,7 +65,7 @@ class Burgers(AbstractPDE):
             ValueError: t outside [0, 1], x outside [-1, 1], or ν below 0.001; shapes
                 that do not broadcast; numbers that JAX traces.
         """
-        given = []
+        given = {}
         for name, value, low, high in (
             ("t", t, 0.0, 1.0),
             ("x", x, -1.0, 1.0),
@@ -79,14 +79,8 @@ class Burgers(AbstractPDE):
                     f"{name} = {a[~inside].flat[0]:g}, expected a value in "
                     f"[{low:g}, {high:g}]"
                 )
-            given.append(a)
-        try:
-            t, x, nu = np.broadcast_arrays(*given)
-        except ValueError:
-            shapes = ", ".join(str(a.shape) for a in given)
-            raise ValueError(
-                f"t, x and nu have shapes {shapes}, expected shapes that broadcast"
-            ) from None
+            given[name] = a
+        t, x, nu = checks.broadcast(**given)
         return sine_wave(np.clip(t, 0, 1), x, nu)
 
 

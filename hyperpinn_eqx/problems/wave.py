@@ -71,11 +71,5 @@ class BurgersWave(AbstractPDE):
             raise ValueError(f"lam: a = {a:g}, expected a number above 0, at most 50")
         if np.any((t < 0) | (t > 1)):
             raise ValueError(f"t = {t}, expected times in [0, 1]")
-        try:
-            t, x = np.broadcast_arrays(t, x)
-        except ValueError:
-            raise ValueError(
-                f"t and x have shapes {t.shape} and {x.shape}, expected shapes that "
-                "broadcast"
-            ) from None
+        t, x = checks.broadcast(t=t, x=x)
         return np.asarray(a * sine_wave(a * t, x - φ, self.viscosity / a))
