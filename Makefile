@@ -19,6 +19,11 @@ ifdef CI
 export JAX_PLATFORMS ?= cpu
 endif
 test unit pages coverage mutate: export JAX_PLATFORMS ?= cpu
+# Unit tests compile much and compute little, and without these emitters the compiler
+# takes two thirds of the time.
+unit coverage mutate: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
+# Whole files side by side, since tests of one file share what it prepares.
+SIDE := -n auto --maxprocesses=4 --dist=loadfile
 
 heading = @printf '\n=== %s ===\n' "$(1)"
 
@@ -79,7 +84,7 @@ types: $(STAMP)  ## Check types of the package
 
 unit: $(STAMP)  ## Run unit tests and doctests
 	$(call heading,Unit tests and doctests)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE)
 
 # Opens the pages that `make book` has built in headless Chromium, without a network.
 pages: $(STAMP)  ## Test the built book in a browser (needs Chromium)
@@ -89,7 +94,7 @@ pages: $(STAMP)  ## Test the built book in a browser (needs Chromium)
 
 coverage: $(STAMP)  ## Unit tests again, and which lines and branches they reach
 	$(call heading,Coverage)
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest $(SIDE) --cov
 
 # Installs what it needs beside the locked packages; hours on two cores.
 mutate: $(STAMP)  ## Change the code in a copy, line by line, and see whether tests notice

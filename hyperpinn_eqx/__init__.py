@@ -19,7 +19,7 @@ from .forecasts import trajectory_errors as trajectory_errors
 from .forecasts import valid_prediction_time as valid_prediction_time
 from .gauss_newton import gauss_newton as gauss_newton
 from .hypernet import HyperPINN as HyperPINN
-from .inverse import Inference as Inference
+from .inference import Inference as Inference
 from .inverse import infer as infer
 from .jets import Jet as Jet
 from .jets import jets as jets

@@ -207,7 +207,15 @@ def test_lorenz_training_lowers_the_field_error(hidden, lorenz_data, x64, tmp_pa
     assert eqx.tree_equal(load(tmp_path / "tiny-lorenz.eqx"), model)
 
 
-def test_the_lorenz_standardisation_is_that_of_the_data(x64):
+@pytest.fixture
+def optimised():
+    """What a test computes that needs all of the data: it is worth compiling well."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+def test_the_lorenz_standardisation_is_that_of_the_data(optimised, x64):
     data = lorenz.training_set(key=jr.key(5))
     states = np.asarray(data.states)
     mean, spread = states.mean((0, 1, 2)), states.std((0, 1, 2))
@@ -218,7 +226,7 @@ def test_the_lorenz_standardisation_is_that_of_the_data(x64):
     np.testing.assert_allclose(lorenz.SLOPE.high, slopes, rtol=0.05)
 
 
-def test_no_test_case_was_seen_in_training(x64):
+def test_no_test_case_was_seen_in_training(lorenz_data, x64):
     seen = np.asarray(lorenz.training_set(key=jr.key(0)).lam)
     new = np.asarray(lorenz.test_set().lam)
     gap = np.linalg.norm(seen[:, None] - new[None], axis=-1)

@@ -9,7 +9,8 @@ from scipy.stats import norm
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Box
-from hyperpinn_eqx.inverse import Inference, _lattice, infer
+from hyperpinn_eqx.inference import Inference
+from hyperpinn_eqx.inverse import _lattice, infer
 
 RATE = Box(rate=(0.1, 10, "log"))
 TIMES = np.linspace(0.1, 2, 20)
