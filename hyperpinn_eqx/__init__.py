@@ -5,6 +5,8 @@ from .attractors import classify as classify
 from .attractors import confusion as confusion
 from .attractors import long_run as long_run
 from .baselines import ConcatPINN as ConcatPINN
+from .bias import add_bias as add_bias
+from .bias import remove_bias as remove_bias
 from .box import Box as Box
 from .checkpoint import load as load
 from .checkpoint import save as save
@@ -46,9 +48,7 @@ from .modulated import LowRank as LowRank
 from .multistep import Multistep as Multistep
 from .multistep import adams_bashforth as adams_bashforth
 from .multistep import adams_moulton as adams_moulton
-from .multistep import add_bias as add_bias
 from .multistep import bdf as bdf
-from .multistep import remove_bias as remove_bias
 from .plotting import plot_errors as plot_errors
 from .plotting import plot_field as plot_field
 from .plotting import plot_slices as plot_slices

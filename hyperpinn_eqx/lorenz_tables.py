@@ -10,13 +10,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from .attractors import LongRun, classify, long_run
+from .bias import add_bias, remove_bias
 from .distances import occupancy_divergence, spectrum_distance
 from .experiments import EXPERIMENTS, parameter_counts, test_set
 from .experiments.lorenz import SCHEME, LorenzExperiment
 from .forecasts import field_error, trajectory_errors, valid_prediction_time
 from .integration import Family
 from .model import AbstractModel
-from .multistep import Field, add_bias, remove_bias
+from .multistep import Field
 from .problems import Lorenz
 from .tables import markdown
 from .trajectories import simulate

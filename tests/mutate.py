@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 ROOT = pathlib.Path(__file__).parent.parent
 WORK = ROOT / "_build" / "mutate"
-MODULES = ("jets", "losses", "hypernet", "multistep")
+MODULES = ("jets", "losses", "hypernet", "multistep", "bias")
 # One change for each operator, not ten: "+" becomes "-", "<" becomes "<=", a number one
 # more and one less. Types stand in annotations as a | b: left alone.
 CONFIG = """

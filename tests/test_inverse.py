@@ -9,7 +9,6 @@ from scipy.stats import norm
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Box
-from hyperpinn_eqx.inference import Inference
 from hyperpinn_eqx.inverse import _lattice, infer
 
 RATE = Box(rate=(0.1, 10, "log"))
@@ -278,22 +277,6 @@ def test_unknown_noise_needs_more_observations_than_parameters():
         infer(lambda lam: lam, np.array([1.0, 20.0]), PLANE)
 
 
-def test_the_arrays_of_a_result_fit_together(unchecked):
-    with pytest.raises(ValueError, match=r"expected \(p,\), \(p, p\), \(S, p\)"):
-        Inference(*map(np.ones, (2, (2, 2), (4, 2), 3, ())))
-
-
-@pytest.mark.parametrize("level", (0.0, 1.0, -0.5))
-def test_a_level_is_a_probability(unchecked, level):
-    found = Inference([1.0], [[1.0]], [[0.5], [1.5]], [0.5, 0.5], 0.1)
-    with pytest.raises(ValueError, match="level"):
-        found.interval(level)
-
-
 def test_junk(throw_junk_at):
     good = {"predict": decay, "observations": observed(1.0), "box": RATE, "noise": 0.1}
     throw_junk_at(infer, **good, samples=100, examples=25)
-    arrays = {"lam": np.ones(1), "covariance": np.ones((1, 1)), "noise": np.ones(())}
-    arrays |= {"samples": np.ones((2, 1)), "weights": np.ones(2)}
-    throw_junk_at(Inference, **arrays, examples=25)
-    throw_junk_at(Inference(**arrays).interval, level=0.5, examples=25)

@@ -1,0 +1,75 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperpinn_eqx.inference import Inference
+
+# Of two parameters.
+GOOD = {"lam": np.ones(2), "covariance": np.eye(2), "noise": np.ones(())}
+
+
+def weighted(samples, weights):
+    return Inference(**GOOD, samples=samples, weights=weights)
+
+
+def drawn(rng, n):
+    """Samples and weights, which are multiples of a hundredth."""
+    counts = rng.multinomial(100, np.ones(n) / n)
+    return rng.normal(size=(n, 2)), counts, counts / 100
+
+
+def test_the_interval_of_many_samples_is_that_of_their_distribution(x64):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(4000, 2)) * [1, 3] + [0, 5]
+    low, high = weighted(values, np.full(4000, 1 / 4000)).interval(0.8)
+    exact = np.quantile(values, [0.1, 0.9], axis=0, method="hazen")
+    np.testing.assert_allclose([low, high], exact, rtol=1e-9)
+
+
+def test_a_weight_stands_for_as_many_equal_samples(x64):
+    samples, counts, weights = drawn(np.random.default_rng(1), 20)
+    repeated = np.repeat(samples, counts, axis=0)
+    once = weighted(samples, weights).interval(0.6)
+    often = weighted(repeated, np.full(100, 0.01)).interval(0.6)
+    # Between two samples each interpolates in its own way.
+    for end, other in zip(once, often, strict=True):
+        for a, b, column in zip(end, other, samples.T, strict=True):
+            assert np.sum((column > min(a, b)) & (column < max(a, b))) <= 1
+
+
+def test_equal_weights_all_count_and_a_single_one_counts_alone(x64):
+    samples = np.zeros((8, 2))
+    assert weighted(samples, np.full(8, 1 / 8)).effective == 8
+    assert weighted(samples, np.eye(8)[3]).effective == 1
+    assert weighted(samples, np.array([0.5, 0.5, *[0] * 6])).effective == 2
+
+
+def test_many_at_once_are_a_loop_over_them(x64):
+    rng = np.random.default_rng(2)
+    draws = [drawn(rng, 20) for _ in range(3)]
+    samples, weights = (jnp.array([d[i] for d in draws]) for i in (0, 2))
+    whole = jax.vmap(weighted)(samples, weights)
+    ends = whole.interval(0.5)
+    for i in range(3):
+        one = weighted(samples[i], weights[i])
+        np.testing.assert_array_equal(whole.effective[i], one.effective)
+        np.testing.assert_array_equal([e[i] for e in ends], one.interval(0.5))
+
+
+def test_the_arrays_of_a_result_fit_together(unchecked):
+    with pytest.raises(ValueError, match=r"expected \(p,\), \(p, p\), \(S, p\)"):
+        Inference(*map(np.ones, (2, (2, 2), (4, 2), 3, ())))
+
+
+@pytest.mark.parametrize("level", (0.0, 1.0, -0.5))
+def test_a_level_is_a_probability(unchecked, level):
+    found = weighted(np.ones((2, 2)), np.full(2, 0.5))
+    with pytest.raises(ValueError, match="level"):
+        found.interval(level)
+
+
+def test_junk(throw_junk_at):
+    arrays = GOOD | {"samples": np.ones((3, 2)), "weights": np.ones(3)}
+    throw_junk_at(Inference, **arrays, examples=25)
+    throw_junk_at(Inference(**arrays).interval, level=0.5, examples=25)
