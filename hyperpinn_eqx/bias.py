@@ -30,6 +30,7 @@ def remove_bias(field: Field, scheme: Multistep, dt: float) -> Field:
         ValueError: Δt not positive.
         TypeError: `scheme` is no scheme or `field` no function.
 
+    >>> import jax.numpy as jnp
     >>> from hyperpinn_eqx import adams_moulton
     >>> scheme, dt = adams_moulton(1), 0.1
     >>> g = lambda x: 2 / dt * jnp.tanh(dt / 2) * x  # what the rule makes of f(x) = x
