@@ -15,7 +15,7 @@ contest does not use. Then three seeds.
 
 A run goes to `trained/contest`, where one that is there already is not repeated: the
 script can be stopped, and filters split it over several processes. Without filters it
-measures times of prediction too. Record: `book/data/contest.json`. In all 40 minutes on
+measures times of prediction too. Record: `book/data/contest.json`. In all 45 minutes on
 one core: `OPENBLAS_NUM_THREADS=1 taskset -c 0 python benchmarks/contest.py`.
 
 What we expected, written down before the first run: FiLM and the low-rank hypernetwork
