@@ -20,7 +20,8 @@ export JAX_PLATFORMS ?= cpu
 endif
 test unit pages coverage mutate: export JAX_PLATFORMS ?= cpu
 # Unit tests compile much and compute little, and without these emitters the compiler
-# takes two thirds of the time.
+# takes two thirds of the time. The flag is for the locked jaxlib: 0.12 has it no more,
+# and a flag that it does not know ends the process.
 unit coverage mutate: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
 # Whole files side by side, since tests of one file share what it prepares.
 SIDE := -n auto --maxprocesses=4 --dist=loadfile

@@ -76,6 +76,36 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture
+def order_of():
+    """The power of the step with which errors fall, by regression."""
+    return lambda steps, errors: np.polyfit(np.log(steps), np.log(errors), 1)[0]
+
+
+@pytest.fixture(params=["float32", "float64"])
+def computes_in_its_own_precision(request, x64):
+    """Checks what is made of a network of one precision and given x of the other."""
+    weights = request.param
+    (given,) = {"float32", "float64"} - {weights}
+
+    def check(make, net, x):
+        f, x = make(hpx.cast(net, weights)), jnp.asarray(x, given)
+
+        def total(x):
+            return jnp.sum(f(x) ** 2)
+
+        pairs = [
+            (jax.jit(g)(x), jax.jit(g)(x.astype(weights))) for g in (f, jax.grad(total))
+        ]
+        assert [found.dtype for found, _ in pairs] == [weights, given]
+        for found, expected in pairs:
+            np.testing.assert_allclose(
+                found.astype(float), expected.astype(float), rtol=1e-4, atol=1e-5
+            )
+
+    return check
+
+
 class Heat(hpx.AbstractPDE):
     """A user's own equation, with the exact solution -exp(-κπ²t) sin(πx)."""
 

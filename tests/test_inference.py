@@ -64,7 +64,7 @@ def test_the_arrays_of_a_result_fit_together(unchecked):
 
 @pytest.mark.parametrize("level", (0.0, 1.0, -0.5))
 def test_a_level_is_a_probability(unchecked, level):
-    found = weighted(np.ones((2, 2)), np.full(2, 0.5))
+    found = Inference([1.0], [[1.0]], [[0.5], [1.5]], [0.5, 0.5], 0.1)
     with pytest.raises(ValueError, match="level"):
         found.interval(level)
 
