@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from hyperpinn_eqx.inference import Inference
 
@@ -13,12 +14,6 @@ def weighted(samples, weights):
     return Inference(**GOOD, samples=samples, weights=weights)
 
 
-def drawn(rng, n):
-    """Samples and weights, which are multiples of a hundredth."""
-    counts = rng.multinomial(100, np.ones(n) / n)
-    return rng.normal(size=(n, 2)), counts, counts / 100
-
-
 def test_the_interval_of_many_samples_is_that_of_their_distribution(x64):
     rng = np.random.default_rng(0)
     values = rng.normal(size=(4000, 2)) * [1, 3] + [0, 5]
@@ -27,15 +22,13 @@ def test_the_interval_of_many_samples_is_that_of_their_distribution(x64):
     np.testing.assert_allclose([low, high], exact, rtol=1e-9)
 
 
-def test_a_weight_stands_for_as_many_equal_samples(x64):
-    samples, counts, weights = drawn(np.random.default_rng(1), 20)
-    repeated = np.repeat(samples, counts, axis=0)
-    once = weighted(samples, weights).interval(0.6)
-    often = weighted(repeated, np.full(100, 0.01)).interval(0.6)
-    # Between two samples each interpolates in its own way.
-    for end, other in zip(once, often, strict=True):
-        for a, b, column in zip(end, other, samples.T, strict=True):
-            assert np.sum((column > min(a, b)) & (column < max(a, b))) <= 1
+def test_weights_make_one_distribution_of_the_samples_of_another(x64):
+    z = np.random.default_rng(1).permutation(np.linspace(-6, 6, 4001))
+    weights = norm.pdf(z) / norm.pdf(z).sum()
+    low, high = weighted(np.stack([z, 5 - 3 * z], axis=1), weights).interval(0.9)
+    end = norm.ppf(0.95)
+    np.testing.assert_allclose(low, [-end, 5 - 3 * end], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(high, [end, 5 + 3 * end], rtol=0, atol=1e-4)
 
 
 def test_equal_weights_all_count_and_a_single_one_counts_alone(x64):
@@ -47,8 +40,8 @@ def test_equal_weights_all_count_and_a_single_one_counts_alone(x64):
 
 def test_many_at_once_are_a_loop_over_them(x64):
     rng = np.random.default_rng(2)
-    draws = [drawn(rng, 20) for _ in range(3)]
-    samples, weights = (jnp.array([d[i] for d in draws]) for i in (0, 2))
+    samples = jnp.asarray(rng.normal(size=(3, 20, 2)))
+    weights = jnp.asarray(rng.dirichlet(np.ones(20), size=3))
     whole = jax.vmap(weighted)(samples, weights)
     ends = whole.interval(0.5)
     for i in range(3):
