@@ -20,7 +20,7 @@ jax.config.update("jax_enable_x64", True)
 
 import common
 
-from hyperpinn_eqx import experiments, tables
+from hyperpinn_eqx import checkpoint, experiments, tables
 
 NAMES = ("burgers-hyperpinn", "burgers-small-pinn", "burgers-large-pinn")
 BEST = experiments.EXPERIMENTS[NAMES[0]]

@@ -22,7 +22,7 @@ jax.config.update("jax_enable_x64", True)
 import common
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import experiments, lorenz_tables
+from hyperpinn_eqx import checkpoint, experiments, lorenz_tables
 
 NAMES = ("lorenz-hyperpinn", "lorenz-small", "lorenz-large")
 # What the shipped recipe leaves out: Gauss-Newton, and the frozen trunk.
@@ -43,7 +43,7 @@ def run(name: str, seed: int, folder: pathlib.Path) -> dict:
     """Trains one model, unless that was done before, and measures it."""
     out = folder / f"seed-{seed}"
     if not (out / f"{name}.json").exists():
-        experiments.train(name, seed=seed, out=out)
+        experiments.train(name, seed=seed, out=out, resume=True)
     model = hpx.load(out / f"{name}.eqx")
     card = checkpoint.read_card(out / f"{name}.eqx")
     row = lorenz_tables.measure(model)
