@@ -1,0 +1,102 @@
+"""Compiling what a caller's function is now, and no program twice.
+
+What `jax.jit` has compiled it does not read again: a variable or an attribute that the
+function looks up stays as it was. So whatever contains a caller's function, problem or
+model is traced anew at every call. Only executables are kept, each under the program
+that a trace came to. Arrays that a function closes over are inputs of that program, so
+that a loop over data sets compiles once, and keeps none of them alive.
+"""
+
+import collections
+import hashlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+_MOST = 64
+_executables: collections.OrderedDict[bytes, Callable] = collections.OrderedDict()
+_lock = threading.Lock()
+
+
+def compiled(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+    """A function as it is now, compiled for arguments like these.
+
+    Args:
+        function: from PyTrees to a PyTree.
+        *args: PyTrees of the structure, shapes and types of those to come; what is no
+            array in them becomes part of the program.
+
+    Returns:
+        The same function of such arguments. If JAX traces these, or what the function
+        closes over, it is not compiled: the caller does that.
+
+    >>> slope = 2.0
+    >>> line = lambda x: slope * x
+    >>> steep = compiled(line, jnp.ones(()))
+    >>> slope = 3.0
+    >>> print(steep(jnp.ones(())), call(line, jnp.ones(())))
+    2.0 3.0
+    """
+    arrays, static = eqx.partition(args, eqx.is_array)
+    leaves, structure = jax.tree.flatten(arrays)
+    out: list[Any] = []
+
+    def flat(*leaves: Any) -> list[Any]:
+        value = function(*eqx.combine(jax.tree.unflatten(structure, leaves), static))
+        dynamic, rest = eqx.partition(value, eqx.is_array)
+        found, tree = jax.tree.flatten(dynamic)
+        out[:] = tree, rest
+        return found
+
+    if _traced(leaves):
+        return function
+    jaxpr = jax.make_jaxpr(flat)(*leaves)
+    if _traced(jaxpr.consts):
+        return function
+    consts = [jnp.asarray(value) for value in jaxpr.consts]
+
+    def program(consts: list[Any], leaves: list[Any]) -> list[Any]:
+        return jaxpr_as_fun(ClosedJaxpr(jaxpr.jaxpr, consts))(*leaves)
+
+    execute = _executable(program, consts, leaves)
+
+    def run(*args: Any) -> Any:
+        given, _ = eqx.partition(args, eqx.is_array)
+        found = execute(consts, jax.tree.leaves(given))
+        tree, rest = out
+        return eqx.combine(jax.tree.unflatten(tree, found), rest)
+
+    return run
+
+
+def call(function: Callable[..., Any], *args: Any) -> Any:
+    """What a function as it is now returns, by way of `compiled`."""
+    return compiled(function, *args)(*args)
+
+
+def _traced(values: list[Any]) -> bool:
+    return any(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def _executable(program: Callable, *args: Any) -> Callable:
+    jitted = jax.jit(program)
+    if not jax.sharding.get_abstract_mesh().empty:
+        # Which devices take part is not in the text of a program.
+        return jitted
+    lowered = jitted.lower(*args)
+    text = f"{lowered.as_text()} {jax.config.jax_default_device}"
+    key = hashlib.sha256(text.encode()).digest()
+    with _lock:
+        found = _executables.pop(key, None)
+    if found is None:
+        found = lowered.compile()
+    with _lock:
+        _executables[key] = found
+        while len(_executables) > _MOST:
+            _executables.popitem(last=False)
+    return found
