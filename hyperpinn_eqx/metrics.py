@@ -32,13 +32,13 @@ class FamilyError(eqx.Module):
         ValueError: arrays of other shapes, or a λ that is not finite.
     """
 
-    lam: Float[np.ndarray, "M *p"]
+    lam: Float[np.ndarray, " M *p"]
     mse: Float[np.ndarray, " M"]
     relative_l2: Float[np.ndarray, " M"]
 
     def __init__(
         self,
-        lam: Float[ArrayLike, "M *p"],
+        lam: Float[ArrayLike, " M *p"],
         mse: Float[ArrayLike, " M"],
         relative_l2: Float[ArrayLike, " M"],
     ):
@@ -65,7 +65,7 @@ def family_error(
     n_lam: int = 64,
     n_t: int = 101,
     n_x: int | None = None,
-    lams: Float[ArrayLike, "M *p"] | None = None,
+    lams: Float[ArrayLike, " M *p"] | None = None,
 ) -> FamilyError:
     """The error over values of λ on an equispaced grid over the domain, in float64.
 

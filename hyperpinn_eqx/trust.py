@@ -27,7 +27,7 @@ def estimated_error(
     *,
     n_lam: int = 64,
     n_points: int = 2000,
-    lams: Float[ArrayLike, "M *p"] | None = None,
+    lams: Float[ArrayLike, " M *p"] | None = None,
     key: PRNGKeyArray,
 ) -> FamilyError:
     """The error over values of λ, estimated from the residual, in float64.

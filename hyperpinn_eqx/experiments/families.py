@@ -129,7 +129,7 @@ FAMILIES = (
 )
 
 
-def held_out(box: Box) -> Float64[np.ndarray, "M *p"]:
+def held_out(box: Box) -> Float64[np.ndarray, " M *p"]:
     """Values of λ that no training chose: the middle of the range, and then 64 more.
 
     One parameter is spread evenly over its scaled range, without the ends; several by a
