@@ -39,7 +39,11 @@ class SingleNet(AbstractModel):
         return self.net
 
     def config(self) -> dict:
-        return {"class": "SingleNet", "main": self.net.spec.config()}
+        return {
+            "class": "SingleNet",
+            "main": self.net.spec.config(),
+            "parameters": self.parameters.ranges(),
+        }
 
 
 def follow(

@@ -1,7 +1,10 @@
 """What every family of networks is: λ in, main network out."""
 
 import abc
-from typing import TypeVar
+import dataclasses
+import re
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -19,8 +22,8 @@ class AbstractModel(eqx.Module):
     """A family of networks: `model(lam)` is the main network for the parameters λ.
 
     Hypernetworks and baselines share this interface, so that losses, training,
-    metrics and plots are written once. A subclass says how weights come about
-    (`generate`), and which arguments rebuild its skeleton (`config`).
+    metrics and plots are written once. A subclass says how weights come about:
+    `generate`.
     """
 
     parameters: eqx.AbstractVar[Box]
@@ -42,9 +45,43 @@ class AbstractModel(eqx.Module):
     def generate(self, scaled: Float[Array, " p"]) -> MainNet:
         """The main network for λ already scaled to [-1, 1]; no checks."""
 
-    @abc.abstractmethod
     def config(self) -> dict:
-        """The arguments that rebuild this model's skeleton, as JSON-able data."""
+        """What tells this model from others, as JSON-able data.
+
+        The models of this package give the arguments that rebuild their skeletons.
+        """
+        return {"class": type(self).__name__, "fields": fields(self)}
+
+
+def fields(tree: object, name: str = "") -> dict[str, Any]:
+    """The shapes of a tree's arrays and numbers, and all else that it holds as text."""
+    if isinstance(tree, Array | np.ndarray | jax.ShapeDtypeStruct):
+        return {name: list(tree.shape)}
+    if isinstance(tree, bool | int | float | complex):
+        return {name: []}
+    parts: Iterable[tuple[str, Any]]
+    text = {}
+    if isinstance(tree, eqx.Module):
+        every = dataclasses.fields(tree)
+        static = [field.name for field in every if field.metadata.get("static")]
+        text = {f".{field}": _text(getattr(tree, field)) for field in static}
+        names = [field.name for field in every if field.name not in static]
+        parts = [(f".{field}", getattr(tree, field)) for field in names]
+    elif isinstance(tree, tuple | list):
+        parts = ((f"[{i}]", value) for i, value in enumerate(tree))
+    elif isinstance(tree, dict):
+        parts = ((f"[{key!r}]", value) for key, value in tree.items())
+    else:
+        return {name: _text(tree)}
+    found = {(name + place).removeprefix("."): value for place, value in text.items()}
+    for place, part in parts:
+        found |= fields(part, (name + place).removeprefix("."))
+    return found
+
+
+def _text(value: object) -> str:
+    # The place of a function in memory is another one every time.
+    return re.sub(" at 0x[0-9a-f]+", "", repr(value))
 
 
 def dtype_of(tree: object) -> jnp.dtype:

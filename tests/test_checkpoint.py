@@ -4,6 +4,8 @@ import os
 import stat
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -89,6 +91,149 @@ def test_an_augmented_baseline_comes_back(path, concat, heat, getkey):
         load(path, like=concat)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_comes_back_as_it_was(dtype, path, model):
+    half = hpx.cast(model, dtype)
+    save(path, half)
+    with jax.enable_x64(True):
+        assert eqx.tree_equal(load(path), half)
+    assert eqx.tree_equal(load(path, like=model), half)
+
+
+def test_several_precisions_are_refused_and_leave_no_file(path, hyper):
+    mixed = eqx.tree_at(
+        lambda m: m.head, hyper, replace_fn=lambda a: a.astype("float16")
+    )
+    with pytest.raises(ValueError, match="model: .*float16"):
+        save(path, mixed)
+    assert not path.exists()
+
+
+def test_weights_that_do_not_fit_their_class_are_refused_and_leave_no_file(path, hyper):
+    for replace in (lambda a: a[:, :1], lambda a: a.astype(int), lambda a: None):
+        with pytest.raises(ValueError, match="model: "):
+            save(path, eqx.tree_at(lambda m: m.head, hyper, replace_fn=replace))
+    assert not path.exists()
+
+
+def test_a_main_network_comes_back(path, hyper):
+    net = hyper.main.init(key=jax.random.key(1))
+    save(path, net, {"seed": 1})
+    assert eqx.tree_equal(load(path), net) and read_card(path) == {"seed": 1}
+    assert eqx.tree_equal(load(path, like=net), net)
+    with pytest.raises(ValueError, match="class = MainNet, expected HyperPINN"):
+        load(path, like=hyper)
+
+
+def test_a_single_network_comes_back(path, hyper):
+    single = hpx.SingleNet(hyper.main.init(key=jax.random.key(1)), hyper.parameters)
+    save(path, single)
+    found = load(path)
+    assert eqx.tree_equal(found, single) and found.parameters == hyper.parameters
+
+
+class Linear(hpx.AbstractModel):
+    """A user's own family: all weights are linear in λ."""
+
+    start: hpx.MainNet
+    slope: jax.Array
+    count: jax.Array
+    squash: Callable
+    gain: float
+    parameters: hpx.Box = eqx.field(static=True)
+
+    def generate(self, scaled):
+        theta = self.start.flatten() + self.gain * self.squash(self.slope) * scaled[0]
+        return self.start.spec.unflatten(theta)
+
+
+class Thin(Linear):
+    """Says nothing of itself."""
+
+    def config(self):
+        return {}
+
+
+class HyperPINN(Linear):
+    """Has the name of another."""
+
+
+def own(kind, hyper, seed, **changes):
+    """One of these models, with other weights for another seed."""
+    net = hyper.main.init(key=jax.random.key(seed))
+    slope, count = jnp.full(hyper.main.size, 1.0 + seed), jnp.asarray(seed)
+    given = {"start": net, "slope": slope, "count": count, "squash": jnp.tanh}
+    box = {"parameters": hyper.parameters}
+    return kind(**given | {"gain": 1.0 + seed} | box | changes)
+
+
+@pytest.mark.parametrize("kind", [Linear, Thin, HyperPINN])
+def test_a_class_of_ones_own_comes_back(kind, path, hyper):
+    model = own(kind, hyper, 0)
+    save(path, model)
+    for like in (own(kind, hyper, 1), eqx.filter_eval_shape(own, kind, hyper, 1)):
+        found = load(path, like=like)
+        assert type(found) is kind and eqx.tree_equal(found, model)
+    point = jnp.array([0.5, 0.25])
+    np.testing.assert_array_equal(found(0.1)(point), model(0.1)(point))
+    with pytest.raises(ValueError, match="like = None, .*" + kind.__name__):
+        load(path)
+    with pytest.raises(ValueError, match="class"):
+        load(path, like=hyper)
+
+
+def test_a_class_of_ones_own_is_compared_with_like(path, hyper):
+    save(path, own(Linear, hyper, 0))
+    wider = hpx.MainNetSpec((2, 5, 1), hyper.main.inputs).init(key=jax.random.key(0))
+    for name, change in {
+        "parameters": hpx.Box(kappa=(0.01, 2.0, "log")),
+        "slope": jnp.ones(3),
+        "squash": jnp.sin,
+        "start": wider,
+    }.items():
+        with pytest.raises(ValueError, match=f"another architecture: {name}"):
+            load(path, like=own(Linear, hyper, 1, **{name: change}))
+    with pytest.raises(ValueError, match="int"):
+        load(path, like=own(Linear, hyper, 1, count=jnp.asarray(1.0)))
+    with pytest.raises(ValueError, match="class = Linear, expected Thin"):
+        load(path, like=own(Thin, hyper, 1))
+
+
+def test_a_class_derived_from_the_packages_is_ones_own(path, hyper):
+    class Derived(hpx.SingleNet):
+        def generate(self, scaled):
+            return jax.tree.map(lambda a: 2 * a, self.net)
+
+    model = Derived(hyper.main.init(key=jax.random.key(0)), hyper.parameters)
+    save(path, model)
+    assert isinstance(load(path, like=model), Derived)
+    with pytest.raises(ValueError, match="Derived"):
+        load(path)
+
+
+def test_a_config_that_json_cannot_hold_is_an_error(path, hyper):
+    class Odd(Linear):
+        def config(self):
+            return {"set": {1, 2}}
+
+    with pytest.raises(TypeError, match="config"):
+        save(path, own(Odd, hyper, 0))
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("width", [10**4, 10**12, 10**30])
+def test_widths_that_a_small_file_only_claims_cost_nothing(width, path, saved):
+    config = json.loads(saved.split(b"\n")[0])["model"]
+    sizes = {**config["main"], "sizes": [2, width, width, 1]}
+    for claim in ({"hidden": [width]}, {"main": sizes}, {"hidden": [1] * 500}):
+        rewritten(path, model=config | claim)
+        tracemalloc.start()
+        with pytest.raises(ValueError, match="units"):
+            load(path)
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+        tracemalloc.stop()
+
+
 def test_float64_weights_are_read_in_jaxs_precision(path, hyper):
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda a: a + 1e-12, hpx.cast(hyper, jnp.float64))
@@ -127,7 +272,7 @@ def test_nothing_is_pickled(path, saved):
     # An array that only pickle could read, in place of the first weight.
     np.save(content := io.BytesIO(), np.array([{}], dtype=object))
     rewritten(path, content=content.getvalue())
-    with pytest.raises(ValueError, match="its weights are not those of its header"):
+    with pytest.raises(ValueError, match="no array of numbers"):
         load(path)
 
 
@@ -140,8 +285,7 @@ hyperpinn_eqx.load({str(path)!r})
 seen = []
 sys.addaudithook(lambda event, args: seen.append(event))
 hyperpinn_eqx.load({str(path)!r})
-# NumPy reads a header by `ast.literal_eval`: it is compiled, but not executed.
-bad = ("pickle", "exec", "marshal", "socket", "subprocess", "os.system", "import")
+bad = ("pickle", "compile", "exec", "marshal", "socket", "subprocess", "os.", "import")
 found = sorted({{event for event in seen if event.startswith(bad)}})
 assert "open" in seen, seen
 assert not found, found
@@ -213,17 +357,17 @@ def test_bytes_at_the_end_are_an_error(path, saved):
 def test_a_header_that_does_not_fit_the_weights_is_an_error(path, saved, model):
     config = json.loads(saved.split(b"\n")[0])["model"]
     rewritten(path, model=config | model)
-    with pytest.raises(ValueError, match="model.eqx: (no model|its weights)"):
+    with pytest.raises(ValueError, match="model.eqx: cannot be loaded"):
         load(path)
 
 
 def test_other_arrays_than_the_headers_are_an_error(path, saved):
     _, content = files.read(path, "hyperpinn_eqx model")
     rewritten(path, content=content + content)
-    with pytest.raises(ValueError, match="bytes follow the last weight, expected 6"):
+    with pytest.raises(ValueError, match="12 arrays, expected 6"):
         load(path)
     rewritten(path, content=content[:-4])
-    with pytest.raises(ValueError, match="its weights are not .*, expected 6 arrays"):
+    with pytest.raises(ValueError, match="an array of shape"):
         load(path)
 
 

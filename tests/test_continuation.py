@@ -171,11 +171,6 @@ def test_a_lambda_that_cannot_be_is_an_error(bad, rows, start, hyper, getkey):
         distill(hyper, lams, jnp.ones((2, 25)), key=getkey())
 
 
-def test_a_single_net_is_told_by_its_shape(start, heat):
-    config = SingleNet(start, heat.parameters).config()
-    assert config == {"class": "SingleNet", "main": start.spec.config()}
-
-
 def test_junk_for_a_single_net(start, heat, throw_junk_at):
     throw_junk_at(hpx.SingleNet, net=start, parameters=heat.parameters)
 
