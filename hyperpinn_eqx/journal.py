@@ -1,7 +1,6 @@
 """Stopping a training between two steps, and going on as if nothing had happened."""
 
 import contextlib
-import io
 import json
 import os
 import pathlib
@@ -11,10 +10,11 @@ import time
 import warnings
 from typing import Any
 
-import equinox as eqx
 import filelock
 import jax
-from jaxtyping import PyTree
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
 
 from . import checks, files
 from .devices import in_any_process
@@ -81,7 +81,9 @@ class Journal:
         self._signal: str | None = None
         self._handlers: dict[int, Any] = {}
         try:
-            self._head = _plain({"config": config, "finished": {}, **_NO_STAGE})
+            self._head = _plain(
+                {"config": config, "recorded": {}, "finished": {}, **_NO_STAGE}
+            )
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"config = {config!r}, expected JSON-able data: {error}"
@@ -90,6 +92,25 @@ class Journal:
         self._written = time.perf_counter()
         self._resume = resume
         self._read()
+
+    def record(self, stage: str, settings: dict) -> None:
+        """Notes what decides a stage, or that it is still what the file has noted.
+
+        To be called before the stage begins or goes on, with JSON-able settings.
+
+        Raises:
+            ValueError: the file has begun the stage with other settings, or without
+                any; the message names what differs.
+        """
+        noted, settings = self._head["recorded"].get(stage), _plain(settings)
+        if noted is None and stage in (self._head["stage"], *self._head["finished"]):
+            raise ValueError(
+                f"{self.path}: holds a stage {stage!r} begun by something else, "
+                f"expected settings {settings}"
+            )
+        if noted is not None and (differ := _differences(noted, settings)):
+            raise ValueError(f"{self.path}: another training: {differ}")
+        self._head["recorded"] = self._head["recorded"] | {stage: settings}
 
     def finished(self, stage: str) -> dict | None:
         """What `finish` recorded about a stage; None if it is not finished."""
@@ -125,7 +146,9 @@ class Journal:
         self._agree()
         if self._signal or time.perf_counter() - self._written >= self._every:
             now = {"stage": stage, "step": step, "rows": rows}
-            self._write(now, self._model, _pack(state), f"step {step} of {stage!r}")
+            self._write(
+                now, self._model, files.pack(state), f"step {step} of {stage!r}"
+            )
 
     def finish(self, stage: str, told: dict, model: PyTree) -> None:
         """Records a finished stage, and saves the model that came out of it.
@@ -139,7 +162,7 @@ class Journal:
         """
         self._agree()
         now = {"finished": self._head["finished"] | {stage: told}, **_NO_STAGE}
-        self._write(now, _pack(model), b"", f"the finished stage {stage!r}")
+        self._write(now, files.pack(model), b"", f"the finished stage {stage!r}")
 
     def model(self, like: PyTree) -> PyTree:
         """The model after the last finished stage.
@@ -149,9 +172,19 @@ class Journal:
         """
         return self._unpack(self._model, like, "model")
 
-    def close(self) -> None:
+    def discard(self) -> None:
         """Removes the file: the training is over."""
         self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Lets others write the file, and leaves signals to whom they belong.
+
+        The file stays. The end of a `with` block does this too; twice is no error.
+        """
+        while self._handlers:
+            number, handler = self._handlers.popitem()
+            signal.signal(number, handler or signal.SIG_DFL)
+        self._unlock()
 
     def __enter__(self) -> "Journal":
         try:
@@ -178,15 +211,15 @@ class Journal:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-        self._unlock()
+        self.close()
 
     def _unlock(self) -> None:
         if not self._lock.is_locked:
             return
-        # While it is held: later it could be another process's.
-        pathlib.Path(self._lock.lock_file).unlink(missing_ok=True)
+        # While it is held: later it could be another process's. Windows removes no open
+        # file; there the lock itself does it when it is released.
+        with contextlib.suppress(PermissionError):
+            pathlib.Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
 
     def _request(self, number: int, frame: object) -> None:
@@ -242,26 +275,23 @@ class Journal:
                 stacklevel=3,
             )
         own = ("format", "version", "libraries", "sha256")
-        self._head = {name: value for name, value in head.items() if name not in own}
+        self._head |= {name: value for name, value in head.items() if name not in own}
         split = head["split"]
         self._model, self._state = content[:split], content[split:]
 
     def _unpack(self, content: bytes, like: PyTree, what: str) -> PyTree:
-        file = io.BytesIO(content)
         try:
-            # Float64 leaves stay what they are, whatever JAX's default.
-            with jax.enable_x64(True):
-                tree = eqx.tree_deserialise_leaves(file, like)
-        except (EOFError, RuntimeError, ValueError) as error:
+            return files.unpack(content, like, _array)
+        except ValueError as error:
             raise ValueError(f"{self.path}: another {what}: {error}") from error
-        if file.read(1):
-            raise ValueError(f"{self.path}: another {what}: it has more arrays")
-        return tree
 
 
-def _pack(tree: PyTree) -> bytes:
-    eqx.tree_serialise_leaves(file := io.BytesIO(), tree)
-    return file.getvalue()
+def _array(dtype: Any, value: np.ndarray) -> Array:
+    if value.dtype != dtype:
+        raise ValueError(f"an array of {value.dtype}, expected {dtype}")
+    # Float64 stays what it is, whatever JAX's default.
+    with jax.enable_x64(True):
+        return jnp.array(value)
 
 
 def _plain(data: dict) -> dict:

@@ -1,8 +1,10 @@
 import contextlib
 import json
 import os
+import pathlib
 import signal
 import threading
+import tracemalloc
 import types
 
 import equinox as eqx
@@ -278,11 +280,105 @@ def test_junk(throw_junk_at, path):
             Journal(bad, {})
 
 
-def test_close_removes_the_file(path, saved):
+def test_discard_removes_the_file(path, saved):
     journal = resume(path)
-    journal.close()
-    journal.close()
+    journal.discard()
+    journal.discard()
     assert os.listdir(path.parent) == []
+
+
+def test_close_keeps_the_file_and_lets_go_of_the_rest(path, state):
+    def mine(*args): ...
+
+    old = signal.signal(signal.SIGTERM, mine)
+    try:
+        with Journal(path, CONFIG, every=0.0) as journal:
+            journal.keep("first", 1, state, ROWS)
+            journal.close()
+            assert signal.getsignal(signal.SIGTERM) is mine
+            # Who comes next is not disturbed by a second close.
+            with resume(path) as later:
+                handler = signal.getsignal(signal.SIGTERM)
+                journal.close()
+                assert signal.getsignal(signal.SIGTERM) == handler != mine
+                with pytest.raises(OSError, match="another process"):
+                    resume(path).__enter__()
+                assert later.restore("first", empty(state))[1] == 1
+        assert os.listdir(path.parent) == [path.name]
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+def test_close_without_a_with_block_does_nothing(path, saved):
+    resume(path).close()
+    assert path.read_bytes() == saved
+
+
+def test_a_lock_that_cannot_be_removed_while_it_is_held_is_let_go(path, monkeypatch):
+    # As on Windows.
+    def fail(*args, **options):
+        raise PermissionError("in use by another process")
+
+    with Journal(path, CONFIG):
+        monkeypatch.setattr(pathlib.Path, "unlink", fail)
+    monkeypatch.undo()
+    with Journal(path, CONFIG):
+        pass
+
+
+def test_what_is_recorded_of_a_stage_has_to_stay(path, state):
+    settings = {"steps": 3, "problem": {"class": "A", "residual": "1f"}, "main": (2, 1)}
+    journal = Journal(path, CONFIG, every=0.0)
+    journal.record("first", settings)
+    journal.keep("first", 1, state, ROWS)
+    for again in (journal, resume(path)):
+        again.record("first", settings)
+        other = {
+            "steps": 4,
+            "problem": {"class": "A", "residual": "2e"},
+            "main": (2, 1),
+        }
+        with pytest.raises(ValueError, match="another training: ") as caught:
+            again.record("first", other)
+        said = str(caught.value).split("another training: ")[1].split("; ")
+        assert said == [
+            "problem.residual = '1f', expected '2e'",
+            "steps = 3, expected 4",
+        ]
+        # It holds for a stage that is over, and for no other one.
+        again.record("second", other)
+        again.finish("first", {}, jnp.zeros(1))
+        with pytest.raises(ValueError, match="steps = 3, expected 4"):
+            resume(path).record("first", other)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_stage_that_something_else_began_is_an_error(finished, path, state):
+    journal = Journal(path, CONFIG, every=0.0)
+    if finished:
+        journal.finish("first", {}, jnp.zeros(1))
+    else:
+        journal.keep("first", 1, state, ROWS)
+    with pytest.raises(ValueError, match="stage 'first'"):
+        resume(path).record("first", {"steps": 3})
+    resume(path).record("second", {"steps": 3})
+
+
+def test_arrays_that_a_small_file_only_claims_cost_nothing(path, saved):
+    head, content = files.read(path, "hyperpinn_eqx training")
+    claim = content.replace(
+        b"'shape': (2, 2), }             ", b"'shape': (2, 2000000000), }    "
+    )
+    assert claim != content
+    own = ("format", "version", "libraries", "sha256")
+    head = {name: value for name, value in head.items() if name not in own}
+    files.write(path, "hyperpinn_eqx training", head, claim)
+    like = [jnp.zeros(3), jax.ShapeDtypeStruct((2, 2_000_000_000), jnp.float32)]
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="another model: an array of shape"):
+        resume(path).model(like)
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def train(
         }
         checkpoint.save(out / f"{file}.eqx", model, card)
         files.write_json(out / f"{file}.json", card)
-        journal.close()
+        journal.discard()
     return model, card
 
 
