@@ -10,6 +10,7 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from . import checks
+from .fingerprint import fingerprint
 from .gauss_newton import gauss_newton
 from .hypernet import HyperPINN
 from .journal import Journal
@@ -57,13 +58,16 @@ def train_family(
         rank: rows kept for each λ, see `gauss_newton`.
         key: a JAX random key.
         progress: whether to show bars.
-        journal: keeps the training and goes on from it, see `Journal`.
+        journal: keeps the training and goes on from it, see `Journal`. It knows the
+            problem and the settings that it began with; only `newton_steps` may be
+            others.
 
     Returns:
         A `FitResult` with the history of "total" over both stages.
 
     Raises:
-        ValueError: JAX is not in float64 mode, or a number out of its range.
+        ValueError: JAX is not in float64 mode, a number out of its range, or a journal
+            of another training: an equation that has changed is one.
         TypeError: `problem` is no `AbstractPDE`, `n_conditions` no tuple, or `journal`
             no journal.
         TrainingStopped: a loss that is not finite.
@@ -85,6 +89,20 @@ def train_family(
     model = untrained(problem, main, hidden, key=model_key)
     edges = conditions(problem, *n_conditions, key=edge_key)
     rows = PINNRows(problem, *edges, n_points=n_points)
+    if journal is not None:
+        # Not `newton_steps`: a longer training begins like a shorter one.
+        settings = {
+            "problem": fingerprint(problem),
+            "main": main,
+            "hidden": [len(bias) for bias in model.biases],
+            "adam_steps": adam_steps,
+            "n_lam": n_lam,
+            "n_points": rows.n_points,
+            "n_conditions": [int(n) for n in n_conditions],
+            "rank": rank,
+            "key": jr.key_data(key).tolist(),
+        }
+        journal.record("adam", settings)
 
     def loss(model: AbstractModel, key: PRNGKeyArray) -> Loss:
         lam_key, point_key = jr.split(key)

@@ -126,3 +126,51 @@ def test_junk(asked, throw_junk_at, x64):
     good = {"problem": hpx.AllenCahn(), **TINY, "key": jr.key(0), "journal": None}
     names = set(good) - {"n_conditions"}
     throw_junk_at(hpx.train_family, **good, only=sorted(names), examples=15)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("problem.residual", {"problem": hpx.Burgers()}),
+        ("main", {"main": (5,)}),
+        ("hidden", {"hidden": (4, 4)}),
+        ("adam_steps", {"adam_steps": 21}),
+        ("n_lam", {"n_lam": 7}),
+        ("n_points", {"n_points": 17}),
+        ("n_conditions", {"n_conditions": (8, 9)}),
+        ("rank", {"rank": 9}),
+        ("key", {"key": jr.key(1)}),
+    ],
+)
+def test_a_journal_goes_on_with_the_same_training_only(
+    name, change, asked, tmp_path, x64
+):
+    path = tmp_path / "family.journal"
+    good = {"problem": hpx.AllenCahn(), **TINY, "key": jr.key(0)}
+    with Journal(path, {}) as journal:
+        train_family(**good, journal=journal)
+    asked.clear()
+    with Journal(path, {}, resume=True) as journal:
+        with pytest.raises(ValueError, match=rf"another training: .*\b{name} = "):
+            train_family(**good | change, journal=journal)
+        assert not asked
+        train_family(**good | {"newton_steps": 9}, journal=journal)
+        assert [*asked] == ["gauss_newton"]
+
+
+def test_a_journal_knows_an_equation_that_has_changed(
+    asked, tmp_path, x64, monkeypatch
+):
+    class Decay(hpx.AllenCahn):
+        rate = 1.0
+
+        def residual(self, u, tx, lam):
+            return u.t - lam * u.xx + self.rate * u.value
+
+    path = tmp_path / "decay.journal"
+    with Journal(path, {}) as journal:
+        train_family(Decay(), **TINY, key=jr.key(0), journal=journal)
+    monkeypatch.setattr(Decay, "rate", 2.0)
+    with Journal(path, {}, resume=True) as journal:
+        with pytest.raises(ValueError, match="problem.residual"):
+            train_family(Decay(), **TINY, key=jr.key(0), journal=journal)
