@@ -15,6 +15,7 @@ which gives the kernel J Jᵀ block by block. The damped step is
 the other form of the same step, δφ = -(JᵀJ + μ I)⁻¹ Jᵀ r.
 """
 
+import abc
 import math
 from collections.abc import Callable
 
@@ -34,6 +35,31 @@ from .model import AbstractModel, count_parameters
 Row = Callable[[MainNet, Float[Array, " p"], PyTree], Float[Array, ""]]
 
 
+class AbstractRows(eqx.Module):
+    """Rows of several kinds, each at places of its own.
+
+    Where a single function of all items would do one thing at some of them and another
+    at others, each of its parts would be evaluated at all of them: an equation also
+    where it does not hold.
+    """
+
+    @property
+    @abc.abstractmethod
+    def groups(self) -> tuple[Row, ...]:
+        """A function for each kind; a batch's items are a tuple, one for each."""
+
+
+Rows = Row | AbstractRows
+
+
+def groups(rows: Rows, items: PyTree) -> list[tuple[Row, PyTree]]:
+    """Every kind of row with the items of one λ, but for those that have none."""
+    if not isinstance(rows, AbstractRows):
+        return [(rows, items)]
+    pairs = zip(rows.groups, items, strict=True)
+    return [(row, part) for row, part in pairs if len(jax.tree.leaves(part)[0])]
+
+
 class System(eqx.Module):
     """The linear system of one step, but for the damping.
 
@@ -51,9 +77,8 @@ class System(eqx.Module):
         return jnp.sum(jnp.diagonal(self.matrix))
 
 
-@eqx.filter_jit
 def linearise(
-    row: Row,
+    rows: Rows,
     rank: int,
     trained: PyTree,
     model: AbstractModel,
@@ -64,27 +89,30 @@ def linearise(
     """The system of a batch; `trained` tells which leaves of the model are unknowns."""
     share = 1 / math.sqrt(len(lams))
     if count_parameters(eqx.filter(model, trained)) <= rank * len(lams):
-        return _normal_equations(row, trained, model, lams, items)
-    rows, r = map_lam(
-        lambda pair: compressed_rows(row, rank, model, pair[0], pair[1], key),
+        return _normal_equations(rows, trained, model, lams, items)
+    # The same directions for every λ: they only have to be random to its Jacobian.
+    theta = model(lams[0]).flatten()
+    sketch = jr.normal(key, (theta.size, rank), theta.dtype)
+    a, r = map_lam(
+        lambda pair: compressed_rows(rows, sketch, model, pair[0], pair[1]),
         (lams, items),
     )
-    rows, r = rows * share, r.ravel() * share
+    a, r = a * share, r.ravel() * share
     if isinstance(model, HyperPINN) and all(jax.tree.leaves(trained)):
-        return System(hyper_kernel(model, lams, rows), r, rows)
-    dense = dense_jacobian(model, lams, rows, trained)
-    return System(dense @ dense.T, r, rows)
+        return System(hyper_kernel(model, lams, a), r, a)
+    dense = dense_jacobian(model, lams, a, trained)
+    return System(dense @ dense.T, r, a)
 
 
 def _normal_equations(
-    row: Row, trained: PyTree, model: AbstractModel, lams: Array, items: PyTree
+    rows: Rows, trained: PyTree, model: AbstractModel, lams: Array, items: PyTree
 ) -> System:
     """JᵀJ = Σ Bᵀ (AᵀA) B, where A never leaves its λ."""
     eye = jnp.eye(model(lams[0]).flatten().size)
 
     def one(pair: tuple) -> tuple[Array, Array]:
         lam, items = pair
-        a, r = residual_rows(row, model, lam, items)
+        a, r = residual_rows(rows, model, lam, items)
         b = dense_jacobian(model, lam[None], eye[None], trained)
         return b.T @ (a.T @ a) @ b, b.T @ (a.T @ r)
 
@@ -92,7 +120,6 @@ def _normal_equations(
     return System(matrix / len(lams), right / len(lams), None)
 
 
-@eqx.filter_jit
 def solve(
     trained: PyTree,
     model: AbstractModel,
@@ -130,42 +157,44 @@ def solve(
 
 
 def residual_rows(
-    row: Row, model: AbstractModel, lam: Array, items: PyTree
+    rows: Rows, model: AbstractModel, lam: Array, items: PyTree
 ) -> tuple[Float[Array, "K P"], Float[Array, " K"]]:
     """The Jacobian A = ∂r/∂θ of the residuals at one λ, and the residuals."""
     net = model(lam)
 
-    def f(theta: Array, item: PyTree) -> Array:
-        return row(net.spec.unflatten(theta), lam, item)
+    def one(row: Row, part: PyTree) -> tuple[Array, Array]:
+        def f(theta: Array, item: PyTree) -> Array:
+            return row(net.spec.unflatten(theta), lam, item)
 
-    # One gradient a row: `jacrev` of all rows would cost a factor of their number.
-    items = shard(items, "points")
-    r, a = jax.vmap(jax.value_and_grad(f), (None, 0))(net.flatten(), items)
+        # One gradient a row: `jacrev` of all rows would cost a factor of their number.
+        part = shard(part, "points")
+        r, a = jax.vmap(jax.value_and_grad(f), (None, 0))(net.flatten(), part)
+        return a, r
+
+    parts = [one(row, part) for row, part in groups(rows, items)]
+    a, r = (jnp.concatenate(both) for both in zip(*parts, strict=True))
     return a, r
 
 
 def compressed_rows(
-    row: Row,
-    rank: int,
+    rows: Rows,
+    sketch: Float[Array, "P rank"],
     model: AbstractModel,
     lam: Array,
     items: PyTree,
-    key: PRNGKeyArray,
 ) -> tuple[Float[Array, "k P"], Float[Array, " k"]]:
     """The Jacobian A = ∂r/∂θ for one λ, and r, with at most `rank` rows.
 
     Left-multiplying A and r by an orthonormal Qᵀ changes neither JᵀJ nor Jᵀr within
-    the span of Q. The span of A Ω with a random Ω holds A's largest singular
+    the span of Q. The span of A Ω with a random Ω, `sketch`, holds A's largest singular
     directions (Halko, Martinsson and Tropp 2011, SIAM Review 53(2)), and the rest
     changes from step to step.
     """
-    a, r = residual_rows(row, model, lam, items)
+    a, r = residual_rows(rows, model, lam, items)
+    (_, size), rank = a.shape, sketch.shape[1]
     if len(a) <= rank:
         return a, r
-    if a.shape[1] > rank:
-        q = jnp.linalg.qr(a @ jr.normal(key, (a.shape[1], rank), a.dtype))[0]
-    else:
-        q = jnp.linalg.qr(a)[0]
+    q = jnp.linalg.qr(a @ sketch if size > rank else a)[0]
     return q.T @ a, q.T @ r
 
 

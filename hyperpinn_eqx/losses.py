@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from .box import Box
 from .checks import array, choice, function, instance, number, positive
 from .devices import each_lam
 from .jets import Jet, jets
 from .model import AbstractModel
 from .multistep import Multistep, residual
-from .problems.base import AbstractPDE
+from .problems.base import AbstractPDE, unpack
 from .sampling import Batch
 
 Weight = Callable[[Jet], Array]
@@ -57,6 +56,8 @@ def residuals(
 ) -> Float[Array, " n"]:
     """The residual N[u; λ] of a network at n points, in the network's precision.
 
+    Whatever precision the constants of a problem have, the residual is rounded to that.
+
     Args:
         net: a main network, or any function of one point.
         problem: the family of equations.
@@ -78,11 +79,11 @@ def residuals(
     dtype = u.value.dtype
     value = unpack(problem.parameters, lam.astype(dtype))
     r = jax.vmap(problem.residual, (0, 0, None))(u, points.astype(dtype), value)
-    r = array("problem.residual of all points", r, len(points))
+    r = array("problem.residual of all points", r, len(points)).astype(dtype)
     if weight is None:
         return r
     function("weight", weight)
-    return array("weight of all points", weight(u), len(points)) * r
+    return array("weight of all points", weight(u), len(points)).astype(dtype) * r
 
 
 def targets(
@@ -142,11 +143,12 @@ def pinn_loss(
         weight: multiplies each residual before it is squared.
 
     Returns:
-        A `Loss` with terms `data` and `physics` (which includes α).
+        A `Loss` with terms `data` and `physics` (which includes α); without `data`
+        where a batch has no conditions, as those of a problem that needs none.
 
     Raises:
-        ValueError: a batch that does not fit the problem, or has no condition at all;
-            α below 0; a network or a problem that returns another shape.
+        ValueError: a batch that does not fit the problem; α below 0; a network or a
+            problem that returns another shape.
         TypeError: an argument of another kind.
     """
     function("model", model)
@@ -160,20 +162,23 @@ def pinn_loss(
     array("batch.lam", batch.lam, "M", len(problem.parameters))
     array("batch.points", batch.points, "M", "N", d)
     conditions = jnp.concatenate([batch.initial, batch.boundary])
-    array("batch.initial with batch.boundary", conditions, "I+B", d)
+    array("batch.initial with batch.boundary", conditions, "I+B", d, empty=True)
 
-    def one(lam: Array, points: Array) -> tuple[Array, Array]:
+    def one(lam: Array, points: Array) -> dict[str, Array]:
         net = model(lam)
         r = residuals(net, problem, lam, points, weight=weight, reverse=True)
+        physics = alpha * jnp.mean(r**2)
+        if not len(conditions):
+            return {"physics": physics}
         u = jets(net, conditions, (), problem.domain.names, reverse=True).value
         u = array("model(lam) at the conditions", u, len(conditions))
         known = (a.astype(u.dtype) for a in (lam, batch.initial, batch.boundary))
         gap = u - targets(problem, *known)
-        return jnp.mean(gap**2), jnp.mean(r**2)
+        return {"data": jnp.mean(gap**2), "physics": physics}
 
     size = batch.points.shape[1] + len(conditions)
-    data, physics = each_lam(one, batch.lam, batch.points, size)
-    return Loss({"data": jnp.mean(data), "physics": alpha * jnp.mean(physics)})
+    terms = each_lam(one, batch.lam, batch.points, size)
+    return Loss({name: jnp.mean(value) for name, value in terms.items()})
 
 
 def multistep_loss(
@@ -245,8 +250,3 @@ def slope_weight(*names: str) -> Weight:
         return jax.lax.stop_gradient(1 / (1 + slope))
 
     return weight
-
-
-def unpack(parameters: Box, lam: Float[Array, "... p"]) -> Float[Array, "..."]:
-    """λ as a problem's methods receive it: if there is only one, without its axis."""
-    return lam[..., 0] if len(parameters) == 1 else lam

@@ -16,6 +16,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 _MOST = 64
@@ -42,19 +43,20 @@ def compiled(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
     >>> print(steep(jnp.ones(())), call(line, jnp.ones(())))
     2.0 3.0
     """
-    arrays, static = eqx.partition(args, eqx.is_array)
+    arrays, static = eqx.partition(args, _is_array)
     leaves, structure = jax.tree.flatten(arrays)
     out: list[Any] = []
 
     def flat(*leaves: Any) -> list[Any]:
         value = function(*eqx.combine(jax.tree.unflatten(structure, leaves), static))
-        dynamic, rest = eqx.partition(value, eqx.is_array)
+        dynamic, rest = eqx.partition(value, _is_array)
         found, tree = jax.tree.flatten(dynamic)
         out[:] = tree, rest
         return found
 
     if _traced(leaves):
         return function
+    leaves = [jnp.asarray(leaf) for leaf in leaves]
     jaxpr = jax.make_jaxpr(flat)(*leaves)
     if _traced(jaxpr.consts):
         return function
@@ -66,8 +68,8 @@ def compiled(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
     execute = _executable(program, consts, leaves)
 
     def run(*args: Any) -> Any:
-        given, _ = eqx.partition(args, eqx.is_array)
-        found = execute(consts, jax.tree.leaves(given))
+        given = jax.tree.leaves(eqx.filter(args, _is_array))
+        found = execute(consts, [jnp.asarray(value) for value in given])
         tree, rest = out
         return eqx.combine(jax.tree.unflatten(tree, found), rest)
 
@@ -77,6 +79,29 @@ def compiled(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
 def call(function: Callable[..., Any], *args: Any) -> Any:
     """What a function as it is now returns, by way of `compiled`."""
     return compiled(function, *args)(*args)
+
+
+def once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, compiled when it is first called with arguments of a kind.
+
+    For a loop that calls it many times: it stays what it was at that first call, for as
+    long as the loop holds on to it.
+    """
+    runs: dict[Any, Callable] = {}
+
+    def run(*args: Any) -> Any:
+        leaves, structure = jax.tree.flatten(args)
+        kinds = ((x.shape, x.dtype) if _is_array(x) else x for x in leaves)
+        kind = structure, tuple(kinds)
+        if kind not in runs:
+            runs[kind] = compiled(function, *args)
+        return runs[kind](*args)
+
+    return run
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, jax.Array | np.ndarray)
 
 
 def _traced(values: list[Any]) -> bool:
@@ -89,7 +114,12 @@ def _executable(program: Callable, *args: Any) -> Callable:
         # Which devices take part is not in the text of a program.
         return jitted
     lowered = jitted.lower(*args)
-    text = f"{lowered.as_text()} {jax.config.jax_default_device}"
+    # Inputs that a program does not use are not in its text.
+    inputs = [(a.shape, str(a.dtype)) for a in jax.tree.leaves(args)]
+    text = f"{lowered.as_text()} {inputs} {jnp.zeros(()).devices()}"
+    if "callback" in text:
+        # What it calls back is not in its text.
+        return lowered.compile()
     key = hashlib.sha256(text.encode()).digest()
     with _lock:
         found = _executables.pop(key, None)

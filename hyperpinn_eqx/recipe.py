@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
-from . import checks
+from . import checks, programs
 from .fingerprint import fingerprint
 from .gauss_newton import gauss_newton
 from .hypernet import HyperPINN
@@ -20,7 +22,8 @@ from .model import AbstractModel, cast
 from .problems import AbstractPDE
 from .rows import PINNRows
 from .sampling import Batch, conditions, log_uniform, uniform
-from .training import FitResult, fit
+from .training import FitResult, converting, fit
+from .units import dimensionless
 
 
 def train_family(
@@ -34,6 +37,7 @@ def train_family(
     n_points: int = 200,
     n_conditions: tuple[int, int] = (50, 100),
     rank: int = 32,
+    scale: float | None = None,
     key: PRNGKeyArray,
     progress: bool = True,
     journal: Journal | None = None,
@@ -42,11 +46,13 @@ def train_family(
 
     What the chapter on an equation of one's own does step by step, with its settings as
     defaults; half a minute on two CPU cores. It knows nothing of the equation but what
-    its class says. Where it stalls, take its parts in hand: `pinn_loss` and `fit`,
+    its class says. It trains in units of its own, in which coordinates, u and the
+    residual are of order one: in other units of the equation the result is the same.
+    Where it stalls, take its parts in hand: `pinn_loss` and `fit`,
     `PINNRows` and `gauss_newton`.
 
     Args:
-        problem: the family of equations, in units in which its terms are of order one.
+        problem: the family of equations, in any units.
         main: hidden layers of the main network.
         hidden: layers of the hypernetwork's trunk.
         adam_steps: steps of Adam in float32, on 16 λ with 64 points each, all new at
@@ -56,6 +62,9 @@ def train_family(
         n_points: residual-adaptive collocation points for each of them.
         n_conditions: points of the initial time and of the walls, drawn once.
         rank: rows kept for each λ, see `gauss_newton`.
+        scale: how far u typically is from the middle of its initial and boundary
+            values. If None it is found from these and from the equation; name it where
+            they do not tell.
         key: a JAX random key.
         progress: whether to show bars.
         journal: keeps the training and goes on from it, see `Journal`. It knows the
@@ -63,7 +72,8 @@ def train_family(
             others.
 
     Returns:
-        A `FitResult` with the history of "total" over both stages.
+        A `FitResult` with a model in the problem's units, and the history of "total"
+        over both stages in units of their own.
 
     Raises:
         ValueError: JAX is not in float64 mode, a number out of its range, or a journal
@@ -82,17 +92,23 @@ def train_family(
     checks.instance("n_conditions", n_conditions, (tuple, list))
     if len(n_conditions) != 2:
         raise ValueError(f"n_conditions = {n_conditions}, expected two numbers")
+    scale = None if scale is None else checks.positive("scale", scale)
     checks.random_key("key", key)
     checks.choice("progress", progress, (True, False))
     checks.instance("journal", journal, (Journal, type(None)))
     model_key, edge_key, adam_key, newton_key = jr.split(key, 4)
-    model = untrained(problem, main, hidden, key=model_key)
+    given, problem = problem, dimensionless(problem, scale)
+    physical = untrained(given, main, hidden, scale=scale, key=model_key)
+    # The same weights, over coordinates from 0 to 1.
+    shape = MainNetSpec(physical.main.sizes, problem.domain)
+    model = with_main(physical, shape)
     edges = conditions(problem, *n_conditions, key=edge_key)
     rows = PINNRows(problem, *edges, n_points=n_points)
     if journal is not None:
         # Not `newton_steps`: a longer training begins like a shorter one.
         settings = {
-            "problem": fingerprint(problem),
+            "problem": fingerprint(given),
+            "scale": scale,
             "main": main,
             "hidden": [len(bias) for bias in model.biases],
             "adam_steps": adam_steps,
@@ -111,38 +127,44 @@ def train_family(
         batch = cast(Batch(lam, points, *edges), jnp.float32)
         return pinn_loss(model, problem, batch)
 
+    def in_units(result: FitResult) -> FitResult:
+        model = with_main(result.model, physical.main)
+        return FitResult(model, result.history, result.seconds)
+
     options: dict[str, Any] = {"progress": progress, "journal": journal}
     optimiser = optax.adam(optax.cosine_decay_schedule(3e-3, adam_steps))
     told = None if journal is None else journal.finished("adam")
-    if told is None:
-        start = cast(model, jnp.float32)
-        adam = fit(
-            start,
-            loss,
-            optimiser,
-            steps=adam_steps,
-            key=adam_key,
-            what="adam",
+    with converting(in_units):
+        if told is None:
+            start = cast(model, jnp.float32)
+            adam = fit(
+                start,
+                loss,
+                optimiser,
+                steps=adam_steps,
+                key=adam_key,
+                what="adam",
+                **options,
+            )
+            model = cast(adam.model, jnp.float64)
+            told = {"seconds": adam.seconds, "total": adam.history["total"].tolist()}
+            if journal is not None:
+                journal.finish("adam", told, model)
+        elif journal is not None:
+            model = journal.model(model)
+        newton = gauss_newton(
+            model,
+            rows,
+            programs.once(lambda model, key: rows.batch(model, key, n_lam)),
+            steps=newton_steps,
+            rank=rank,
+            damping=1e-3,
+            key=newton_key,
             **options,
         )
-        model = cast(adam.model, jnp.float64)
-        told = {"seconds": adam.seconds, "total": adam.history["total"].tolist()}
-        if journal is not None:
-            journal.finish("adam", told, model)
-    elif journal is not None:
-        model = journal.model(model)
-    newton = gauss_newton(
-        model,
-        rows,
-        lambda model, key: rows.batch(model, key, n_lam),
-        steps=newton_steps,
-        rank=rank,
-        damping=1e-3,
-        key=newton_key,
-        **options,
-    )
     total = np.concatenate([told["total"], newton.history["total"]])
-    return FitResult(newton.model, {"total": total}, told["seconds"] + newton.seconds)
+    seconds = told["seconds"] + newton.seconds
+    return in_units(FitResult(newton.model, {"total": total}, seconds))
 
 
 def untrained(
@@ -150,8 +172,19 @@ def untrained(
     main: Sequence[int],
     hidden: Sequence[int],
     *,
+    scale: float | None = None,
     key: PRNGKeyArray,
 ) -> HyperPINN:
     """A HyperPINN for a family, given the hidden layers of both of its networks."""
-    shape = MainNetSpec((len(problem.domain), *main, 1), problem.domain)
+    outputs = dimensionless(problem, scale).outputs
+    shape = MainNetSpec((len(problem.domain), *main, 1), problem.domain, outputs)
     return HyperPINN(shape, problem.parameters, hidden, key=key)
+
+
+def with_main(model: HyperPINN, main: MainNetSpec) -> HyperPINN:
+    """The same weights for a main network of other units."""
+    hidden = [len(bias) for bias in model.biases]
+    like = eqx.filter_eval_shape(
+        lambda: HyperPINN(main, model.parameters, hidden, key=jr.key(0))
+    )
+    return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(model))

@@ -1,18 +1,18 @@
 """Losses as rows of a least-squares problem, for Gauss-Newton."""
 
+import functools
 import itertools
 import math
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from . import checks
+from . import checks, programs
 from .devices import map_lam
-from .jets import jets
-from .losses import Weight, residuals, targets, unpack
+from .kernel import AbstractRows, Row
+from .losses import Weight, residuals, targets
 from .mainnet import MainNet
 from .model import AbstractModel
 from .multistep import Multistep, residual
@@ -21,21 +21,27 @@ from .sampling import residual_adaptive, spread
 from .trajectories import Trajectories
 
 
-class Item(eqx.Module):
-    """What one row needs to know: where it is, and what it asks for there."""
+class Place(eqx.Module):
+    """A collocation point, and by how much its row counts."""
+
+    point: Float[Array, "*n d"]
+    scale: Float[Array, "*n"]
+
+
+class Known(eqx.Module):
+    """A point where u is prescribed, the value there, and how much its row counts."""
 
     point: Float[Array, "*n d"]
     target: Float[Array, "*n"]
     scale: Float[Array, "*n"]
-    is_data: Bool[Array, "*n"]
 
 
-class PINNRows(eqx.Module):
+class PINNRows(AbstractRows):
     """The loss of paper eq. 6 as a sum of squares over rows.
 
     For each λ there are `n_points` rows √(α/n) w N[u; λ] at residual-adaptive points,
-    and a row for every initial and boundary point. Their squares add up to
-    `pinn_loss` at those points.
+    and a row for every initial and boundary point; none of the latter where a problem
+    needs no conditions. Their squares add up to `pinn_loss` at those points.
 
     Attributes:
         problem: the family of equations.
@@ -46,8 +52,7 @@ class PINNRows(eqx.Module):
         weight: multiplies each residual, see `slope_weight`.
 
     Raises:
-        ValueError: points of another shape or not finite, or none at all; a number out
-            of its range.
+        ValueError: points of another shape or not finite; a number out of its range.
         TypeError: `problem` is no problem, or `weight` no function.
     """
 
@@ -75,29 +80,32 @@ class PINNRows(eqx.Module):
             name: checks.array(name, value, "n", d, finite=True, empty=True)
             for name, value in (("initial", initial), ("boundary", boundary))
         }
-        if not sum(map(len, points.values())):
-            raise ValueError("initial and boundary are empty, expected points")
         self.problem, self.weight = problem, weight
         self.initial, self.boundary = points["initial"], points["boundary"]
         self.n_points = checks.count("n_points", n_points)
         self.alpha = checks.number("alpha", alpha, 0.0)
 
-    def __call__(
-        self, net: MainNet, lam: Float[Array, " p"], item: Item
+    @property
+    def groups(self) -> tuple[Row, ...]:
+        """The row of a collocation point, and that of a prescribed value."""
+        return self.equation, self.condition
+
+    def equation(
+        self, net: MainNet, lam: Float[Array, " p"], item: Place
     ) -> Float[Array, ""]:
-        """One row."""
-        problem = self.problem
-        u = jets(net, item.point[None], problem.derivatives, problem.domain.names)
-        u = jax.tree.map(lambda a: a[0], u)
-        value = unpack(problem.parameters, lam)
-        r = problem.residual(u, item.point, value)
-        if self.weight is not None:
-            r = self.weight(u) * r
-        return item.scale * jnp.where(item.is_data, u.value - item.target, r)
+        """The row of a collocation point."""
+        r = residuals(net, self.problem, lam, item.point[None], weight=self.weight)
+        return item.scale * r[0]
+
+    def condition(
+        self, net: MainNet, lam: Float[Array, " p"], item: Known
+    ) -> Float[Array, ""]:
+        """The row of a prescribed value."""
+        return item.scale * (net(item.point) - item.target)
 
     def draw(
         self, model: AbstractModel, lams: Float[ArrayLike, "M p"], key: PRNGKeyArray
-    ) -> Item:
+    ) -> tuple[Place, Known]:
         """The rows of M values of λ, arrays of shape (M, K).
 
         Raises:
@@ -107,11 +115,12 @@ class PINNRows(eqx.Module):
         checks.function("model", model)
         p = len(self.problem.parameters)
         lams = checks.array("lams", lams, "M", p, finite=True)
-        return self._draw(model, lams, checks.random_key("key", key))
+        return programs.call(self._draw, model, lams, checks.random_key("key", key))
 
-    @eqx.filter_jit
-    def _draw(self, model: AbstractModel, lams: Array, key: PRNGKeyArray) -> Item:
-        def one(pair: tuple[Array, PRNGKeyArray]) -> Item:
+    def _draw(
+        self, model: AbstractModel, lams: Array, key: PRNGKeyArray
+    ) -> tuple[Place, Known]:
+        def one(pair: tuple[Array, PRNGKeyArray]) -> tuple[Place, Known]:
             lam, key = pair
             net = model(lam)
             points = residual_adaptive(
@@ -121,24 +130,20 @@ class PINNRows(eqx.Module):
                 key=key,
             )
             wanted = targets(self.problem, lam, self.initial, self.boundary)
-            physics, data = jnp.zeros_like(points[:, 0]), jnp.zeros_like(wanted)
-            return Item(
-                jnp.concatenate([points, self.initial, self.boundary]),
-                jnp.concatenate([physics, wanted]),
-                jnp.concatenate(
-                    [
-                        physics + math.sqrt(self.alpha / len(physics)),
-                        data + math.sqrt(1 / len(data)),
-                    ]
+            edges = jnp.concatenate([self.initial, self.boundary])
+            share = math.sqrt(1 / max(len(edges), 1))
+            return (
+                Place(
+                    points, jnp.full(len(points), math.sqrt(self.alpha / self.n_points))
                 ),
-                jnp.concatenate([physics > 0, data == 0]),
+                Known(edges, wanted, jnp.full(len(edges), share)),
             )
 
         return map_lam(one, (lams, jr.split(key, len(lams))))
 
     def batch(
         self, model: AbstractModel, key: PRNGKeyArray, n_lam: int
-    ) -> tuple[Float[Array, "M p"], Item]:
+    ) -> tuple[Float[Array, "M p"], tuple[Place, Known]]:
         """n_lam values of λ, the corners of the range among them, and their rows.
 
         All corners where they are at most half of the values, else two opposite ones.
@@ -149,12 +154,12 @@ class PINNRows(eqx.Module):
         """
         checks.function("model", model)
         n_lam = checks.count("n_lam", n_lam, 2)
-        return self._batch(model, checks.random_key("key", key), n_lam)
+        draw = functools.partial(self._batch, n_lam)
+        return programs.call(draw, model, checks.random_key("key", key))
 
-    @eqx.filter_jit
     def _batch(
-        self, model: AbstractModel, key: PRNGKeyArray, n_lam: int
-    ) -> tuple[Array, Item]:
+        self, n_lam: int, model: AbstractModel, key: PRNGKeyArray
+    ) -> tuple[Array, tuple[Place, Known]]:
         box = self.problem.parameters
         lam_key, key = jr.split(key)
         # Nothing between them speaks for the ends, and they are the hardest.
@@ -164,7 +169,7 @@ class PINNRows(eqx.Module):
             corners = [corners[0], corners[-1]]
         inside = spread(box, n_lam - len(corners), key=lam_key)
         lams = jnp.concatenate([jnp.array(corners), inside])
-        return lams, self.draw(model, lams, key)
+        return lams, self._draw(model, lams, key)
 
 
 class Window(eqx.Module):

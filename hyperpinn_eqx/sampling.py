@@ -6,11 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from . import checks
 from .box import Box
-from .problems.base import AbstractPDE
+from .problems.base import AbstractPDE, has_ends
 
 
 class Batch(eqx.Module):
@@ -58,6 +59,8 @@ def uniform(
 ) -> Float[Array, "*shape d"]:
     """Points uniform in physical units, log axes included (paper A.5).
 
+    They lie inside of the box, never at its ends, where an equation may be singular.
+
     Raises:
         ValueError: `shape` is no tuple of sizes, or there is no key.
         TypeError: `box` is no `Box`.
@@ -66,7 +69,13 @@ def uniform(
     (5, 2)
     """
     checks.instance("box", box, Box)
-    return box.linear().unscale(_cube(shape, len(box), key))
+    points = box.linear().unscale(_cube(shape, len(box), key))
+    low, high = (np.array(ends, points.dtype) for ends in (box.low, box.high))
+    step = np.finfo(points.dtype).eps * (high - low)
+    first = np.maximum(low + step, np.nextafter(low, high))
+    last = np.minimum(high - step, np.nextafter(high, low))
+    first, last = (jnp.broadcast_to(end, points.shape) for end in (first, last))
+    return jnp.clip(points, first, last)
 
 
 def log_uniform(
@@ -133,6 +142,18 @@ def chebyshev(box: Box, counts: tuple[int, ...]) -> Float[Array, "n d"]:
     return box.unscale(jnp.stack([axis.ravel() for axis in grid], axis=-1))
 
 
+def lattice(n: int, d: int) -> Float[np.ndarray, "n d"]:
+    """Points that fill the unit cube evenly, the same every time.
+
+    Multiples, modulo 1, of the powers of an irrational number: for d = 1, of the
+    golden ratio. (The sequence R_d of Roberts 2018.)
+    """
+    root = 2.0
+    for _ in range(64):
+        root = (1 + root) ** (1 / (d + 1))
+    return (0.5 + np.outer(np.arange(n), root ** -np.arange(1.0, d + 1))) % 1
+
+
 def conditions(
     problem: AbstractPDE,
     n_initial: int = 50,
@@ -142,8 +163,8 @@ def conditions(
 ) -> tuple[Float[Array, "I d"], Float[Array, "B d"]]:
     """Random points of the initial time and of the walls in space (paper A.5).
 
-    Without a coordinate `t` there are no initial points, and without another one that
-    is not periodic no boundary points.
+    Without a coordinate `t` that is not periodic there are no initial points, and
+    without another one that is not periodic no boundary points.
 
     Raises:
         ValueError: a negative number of points, or no key.
@@ -155,8 +176,8 @@ def conditions(
     box = problem.domain
     keys = jr.split(checks.random_key("key", key), 3)
     initial_key, boundary_key, side_key = keys
-    time = [i for i, name in enumerate(box.names) if name == "t"]
-    space = [i for i in range(len(box)) if i not in time and not box.periodic[i]]
+    time = [i for i, there in enumerate(has_ends(box, time=True)) if there]
+    space = [i for i, there in enumerate(has_ends(box, time=False)) if there]
     initial = uniform(box, (n_initial if time else 0,), key=initial_key)
     for i in time:
         initial = initial.at[:, i].set(box.low[i])

@@ -1,20 +1,22 @@
 """How far to trust a network at a λ: an estimate of its error without the solution."""
 
-import equinox as eqx
+import functools
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from . import checks
+from . import checks, programs
 from .jets import jets
 from .kernel import residual_rows
-from .losses import targets, unpack
+from .losses import targets
 from .metrics import FamilyError, physical
 from .model import AbstractModel, cast
 from .problems import AbstractPDE
-from .rows import Item, PINNRows
+from .problems.base import unpack
+from .rows import Known, PINNRows, Place
 from .sampling import conditions, spread, uniform
 
 # Of the sum of squares of all entries of the Jacobian: a hundred times round-off.
@@ -58,9 +60,8 @@ def estimated_error(
         was known. NaN where the model is not finite.
 
     Raises:
-        ValueError: fewer than two λ; no points; a λ that makes no sense; a problem
-            without a condition at an initial time or a wall, or with other parameters
-            than the model; no key.
+        ValueError: fewer than two λ; no points; a λ that makes no sense; a problem with
+            other parameters than the model; no key.
         TypeError: no model, or no problem.
 
     >>> import hyperpinn_eqx as hpx
@@ -89,15 +90,15 @@ def estimated_error(
         edges = conditions(problem, n_edge, n_edge, key=edge_key)
         rows = PINNRows(problem, *edges, n_points=n_points)
         columns = jnp.asarray(values.reshape(-1, len(box)))
-        mse, size = _steps(cast(model, jnp.float64), rows, points, columns)
+        steps = functools.partial(_steps, rows, points)
+        mse, size = programs.call(steps, cast(model, jnp.float64), columns)
         return FamilyError(values, np.asarray(mse), np.asarray(jnp.sqrt(mse / size)))
 
 
-@eqx.filter_jit
 def _steps(
-    model: AbstractModel,
     rows: PINNRows,
     points: Float[Array, "n d"],
+    model: AbstractModel,
     lams: Float[Array, "M p"],
 ) -> tuple[Float[Array, " M"], Float[Array, " M"]]:
     """For each λ the mean square of the change of u, and of u after it."""
@@ -106,21 +107,24 @@ def _steps(
     def one(lam: Array) -> tuple[Array, Array]:
         net = model(lam)
         spec, theta = net.spec, net.flatten()
+        at = jnp.concatenate([rows.initial, rows.boundary])
         known = targets(problem, lam, rows.initial, rows.boundary)
-        where = [points, rows.initial, rows.boundary]
         if (axis := spec.odd_axis) is not None:
             # Off it, no point sees that it jumps there.
-            where.append(points[::5].at[:, axis].set(0.0))
-            known = jnp.append(known, jnp.zeros(len(where[-1])))
-        target = jnp.append(jnp.zeros(len(points)), known)
-        is_data = jnp.arange(len(target)) >= len(points)
-        items = Item(jnp.concatenate(where), target, jnp.ones_like(target), is_data)
-
+            middle = points[::5].at[:, axis].set(0.0)
+            at = jnp.concatenate([at, middle])
+            known = jnp.append(known, jnp.zeros(len(middle)))
+        items = (
+            Place(points, jnp.ones(len(points))),
+            Known(at, known, jnp.ones(len(at))),
+        )
         a, r = residual_rows(rows, model, lam, items)
         # Equation and conditions have different units: each gets half of the weight.
         squares = jnp.sum(a**2, axis=1)
         n = len(points)
-        shares = jnp.where(is_data, jnp.sum(squares[n:]), jnp.sum(squares[:n]))
+        shares = jnp.where(
+            jnp.arange(len(r)) < n, jnp.sum(squares[:n]), jnp.sum(squares[n:])
+        )
         shares = jnp.where(shares > 0, shares, 1.0)
         step = -_least_squares(a / jnp.sqrt(shares)[:, None], r / jnp.sqrt(shares))
 

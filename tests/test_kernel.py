@@ -7,6 +7,7 @@ from jax.flatten_util import ravel_pytree
 
 from hyperpinn_eqx.continuation import SingleNet
 from hyperpinn_eqx.kernel import (
+    AbstractRows,
     System,
     compressed_rows,
     dense_jacobian,
@@ -136,6 +137,10 @@ def test_repeated_rows_do_no_harm(hyper, items, rank):
     np.testing.assert_allclose(ravel_pytree(found)[0], wanted, rtol=1e-6, atol=1e-8)
 
 
+def sketch(rank):
+    return jax.random.normal(jax.random.key(0), (25, rank))
+
+
 @pytest.mark.parametrize("items", [6, 40], indirect=True)
 def test_compressed_rows_keep_the_normal_equations(hyper, items):
     lam, here = jnp.asarray(LAMS[1]), at_the_second_lambda(items)
@@ -146,9 +151,7 @@ def test_compressed_rows_keep_the_normal_equations(hyper, items):
         return jax.vmap(lambda item: row(net, lam, item))(here)
 
     A, expected = jax.jit(jax.jacrev(r))(theta), jax.jit(r)(theta)
-    rows, values = eqx.filter_jit(compressed_rows)(
-        row, 25, hyper, lam, here, jax.random.key(0)
-    )
+    rows, values = eqx.filter_jit(compressed_rows)(row, sketch(25), hyper, lam, here)
     assert rows.shape == (min(25, len(A)), 25)
     np.testing.assert_allclose(rows.T @ rows, A.T @ A, atol=1e-12, rtol=0)
     np.testing.assert_allclose(rows.T @ values, A.T @ expected, atol=1e-12, rtol=0)
@@ -158,8 +161,8 @@ def test_compressed_rows_keep_the_normal_equations(hyper, items):
 def test_fewer_rows_are_a_projection_on_most_of_what_matters(hyper, items):
     lam, here = jnp.asarray(LAMS[1]), at_the_second_lambda(items)
     compress = eqx.filter_jit(compressed_rows)
-    whole, _ = compress(row, 25, hyper, lam, here, jax.random.key(0))
-    part, _ = compress(row, 12, hyper, lam, here, jax.random.key(0))
+    whole, _ = compress(row, sketch(25), hyper, lam, here)
+    part, _ = compress(row, sketch(12), hyper, lam, here)
     assert part.shape == (12, 25)
     gone = whole.T @ whole - part.T @ part
     # Nothing is added, and what is lost is small.
@@ -188,9 +191,35 @@ def test_the_kernel_of_a_hyperpinn_is_that_of_its_dense_jacobian(k, hyper):
 def test_the_hypernetwork_runs_once_for_all_rows_of_a_lambda(hyper, items, counting):
     counted, calls = counting(hyper)
     lam, here = jnp.asarray(LAMS[1]), at_the_second_lambda(items)
-    eqx.filter_jit(compressed_rows)(row, 25, counted, lam, here, jax.random.key(0))
+    eqx.filter_jit(compressed_rows)(row, sketch(25), counted, lam, here)
     jax.effects_barrier()
     assert len(calls) == 1
+
+
+class Kinds(AbstractRows):
+    """The rows above as two kinds, and between them one that has no items."""
+
+    @property
+    def groups(self):
+        def broken(net, lam, item):
+            return jnp.nan * net(item["point"])
+
+        return row, broken, row
+
+
+@pytest.mark.parametrize("rank", [25, 4], ids=["primal", "dual"])
+def test_rows_of_several_kinds_make_the_system_of_all(rank, hyper, items):
+    trained = jax.tree.map(eqx.is_inexact_array, hyper)
+    parts = tuple(
+        jax.tree.map(lambda a, part=part: a[:, part], items)
+        for part in (slice(0, 2), slice(0, 0), slice(2, 6))
+    )
+    one, other = (
+        linearise(rows, rank, trained, hyper, jnp.asarray(LAMS), of, jax.random.key(0))
+        for rows, of in ((row, items), (Kinds(), parts))
+    )
+    for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["hyper", "concat", "single"])

@@ -273,8 +273,38 @@ def test_initial_or_boundary_points_are_enough(heat, hyper, batch):
     both = pinn_loss(hyper, heat, batch).terms["data"]
     # Two initial points and three at the walls.
     np.testing.assert_allclose(2 * alone[0] + 3 * alone[1], 5 * both, rtol=1e-5)
-    with pytest.raises(ValueError, match=r"batch.initial with batch.boundary has sh.*"):
-        pinn_loss(hyper, heat, Batch(batch.lam, batch.points, none, none))
+
+
+def test_without_conditions_the_equation_is_all(heat, hyper, batch):
+    none = jnp.zeros((0, 2))
+    alone = pinn_loss(hyper, heat, Batch(batch.lam, batch.points, none, none))
+    assert list(alone.terms) == ["physics"]
+    physics = pinn_loss(hyper, heat, batch).terms["physics"]
+    np.testing.assert_allclose(alone.total, physics, rtol=1e-6)
+
+
+@pytest.mark.parametrize("of", ["initial", "boundary", "residual"])
+@pytest.mark.parametrize(
+    "constant", [np.sqrt(2), np.float32(0.1), np.array([1.4])[0], np.array(3)]
+)
+def test_a_constant_of_any_type_leaves_the_precision_to_the_network(
+    of, constant, heat, hyper, batch, x64
+):
+    class Changed(type(heat)):
+        def residual(self, u, tx, lam):
+            return super().residual(u, tx, lam) * (constant if of == "residual" else 1)
+
+        def initial(self, tx, lam):
+            return super().initial(tx, lam) * (constant if of == "initial" else 1)
+
+        def boundary(self, tx, lam):
+            return super().boundary(tx, lam) + (constant if of == "boundary" else 0)
+
+    with jax.numpy_dtype_promotion("standard"):
+        for dtype in (jnp.float32, jnp.float64):
+            model, data = hpx.cast(hyper, dtype), hpx.cast(batch, dtype)
+            loss = pinn_loss(model, Changed(), data)
+            assert {term.dtype for term in loss.terms.values()} == {jnp.dtype(dtype)}
 
 
 def test_alpha_may_be_traced(heat, hyper, batch):

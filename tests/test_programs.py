@@ -50,6 +50,20 @@ def test_another_program_is_compiled():
     assert len(programs._executables) == 2
 
 
+def test_what_a_program_calls_back_is_that_of_the_call():
+    for value in (1.0, 2.0):
+        found = programs.call(
+            lambda x: jax.pure_callback(lambda y: np.asarray(y + value), x, x),  # noqa: B023
+            jnp.ones(()),
+        )
+        assert found == 1.0 + value
+
+
+def test_an_input_that_is_not_used_still_has_a_shape():
+    for n in (2, 3):
+        assert programs.call(lambda x, y: x + 1, jnp.ones(()), jnp.ones(n)) == 2.0
+
+
 def test_a_constant_inside_of_an_inner_jit_counts():
     table = np.zeros((40, 40))
     inner = jnp.ones((1, 40))
@@ -103,6 +117,28 @@ def test_only_so_many_executables_are_kept(monkeypatch):
     for n in range(1, 6):
         programs.call(jnp.sum, jnp.ones(n))
     assert len(programs._executables) == 3
+
+
+def test_a_loop_may_hold_on_to_what_it_began_with():
+    def line(x, power):
+        return slope * x**power
+
+    slope = 2.0
+    run = programs.once(line)
+    assert run(jnp.array(3.0), 1) == 6.0
+    slope = 5.0
+    assert run(jnp.array(3.0), 1) == 6.0
+    # Other arguments are another program.
+    assert run(jnp.array(3.0), 2) == 45.0
+    np.testing.assert_array_equal(run(jnp.full(2, 3.0), 1), 15.0)
+
+
+def test_numpy_arrays_are_inputs_too():
+    run = programs.once(lambda x: 2 * x)
+    at = np.ones(3, np.float32)
+    np.testing.assert_array_equal(run(at), 2.0)
+    at[:] = 4.0
+    np.testing.assert_array_equal(run(at), 8.0)
 
 
 def test_precisions_are_different_programs():

@@ -3,6 +3,7 @@ import sys
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import hyperpinn_eqx as hpx
 from hyperpinn_eqx import FitResult, train_family
 from hyperpinn_eqx.experiments import FAMILIES
 from hyperpinn_eqx.journal import Journal, Stopped
+from hyperpinn_eqx.training import attach
 
 module = sys.modules["hyperpinn_eqx.recipe"]
 
@@ -65,6 +67,76 @@ def test_it_goes_on_from_a_journal_to_the_same_bits(
         result = train_family(hpx.BurgersWave(), **options, journal=journal)
     assert eqx.tree_equal(result.model, whole.model)
     np.testing.assert_array_equal(result.history["total"], whole.history["total"])
+
+
+def rod(time, length, heat, offset, equation):
+    """A cooling rod of conductivity k, in units of its author's choice."""
+
+    class Rod(hpx.AbstractPDE):
+        domain = hpx.Box(t=(0.0, time), x=(0.0, length))
+        parameters = hpx.Box(k=(0.01 * length**2 / time, length**2 / time, "log"))
+        derivatives = ("t", "xx")
+
+        def residual(self, u, tx, lam):
+            return equation * (u.t - lam * u.xx)
+
+        def initial(self, tx, lam):
+            return offset + heat * jnp.sin(jnp.pi * tx[1] / length)
+
+        def boundary(self, tx, lam):
+            return offset + 0 * tx[1]
+
+    return Rod()
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        (2.0**10, 1.0, 1.0, 0.0, 1.0),
+        (1.0, 2.0**-10, 1.0, 0.0, 1.0),
+        (1.0, 1.0, 2.0**9, 2.0**8, 1.0),
+        (4.0, 0.5, 2.0**-6, 0.0, 2.0**20),
+    ],
+    ids=["time", "length", "heat", "all"],
+)
+def test_in_other_units_it_is_the_same_training(units, x64):
+    time, length, heat, offset, _ = units
+    one, other = rod(1.0, 1.0, 1.0, 0.0, 1.0), rod(*units)
+    first, second = (
+        train_family(problem, **TINY, key=jr.key(1)) for problem in (one, other)
+    )
+    # Powers of two, so that nothing but an offset is rounded.
+    for stage in (slice(0, 1), slice(1, None)):
+        np.testing.assert_allclose(
+            second.history["total"][stage], first.history["total"][stage], rtol=1e-3
+        )
+    lam, t, x = 0.1, np.linspace(0, 1, 5), np.linspace(0, 1, 7)
+    u = hpx.on_grid(first.model(lam), t, x)
+    v = hpx.on_grid(second.model(lam * length**2 / time), t * time, x * length)
+    np.testing.assert_allclose((v - offset) / heat, u, atol=1e-3)
+
+    lams = np.array([0.02, 0.5])
+    options = {"n_points": 200, "key": jr.key(2)}
+    told = hpx.estimated_error(first.model, one, lams=lams, **options)
+    again = hpx.estimated_error(
+        second.model, other, lams=lams * length**2 / time, **options
+    )
+    np.testing.assert_allclose(again.mse / heat**2, told.mse, rtol=2e-2)
+
+
+def test_a_training_that_ends_early_is_in_units_too(monkeypatch, x64):
+    original, problem = module.fit, rod(4.0, 0.5, 100.0, 20.0, 1.0)
+
+    def interrupted(*args, **options):
+        error = KeyboardInterrupt()
+        attach(error, original(*args, **options))
+        raise error
+
+    monkeypatch.setattr(module, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train_family(problem, **TINY, key=jr.key(1))
+    spec = caught.value.result.model.main
+    assert spec.inputs == problem.domain and spec.outputs.high[0] >= 120
 
 
 def test_float64_is_asked_for(unchecked):

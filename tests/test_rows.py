@@ -6,6 +6,7 @@ import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Batch, PINNRows, pinn_loss, slope_weight
+from hyperpinn_eqx.kernel import groups
 from hyperpinn_eqx.losses import multistep_loss
 from hyperpinn_eqx.multistep import adams_bashforth, adams_moulton, bdf
 from hyperpinn_eqx.rows import MultistepRows
@@ -26,7 +27,11 @@ def draw(rows, model, key, n_lam):
 @eqx.filter_jit
 def every_row(rows, model, lams, items):
     def one(lam, items):
-        return jax.vmap(lambda item: rows(model(lam), lam, item))(items)
+        found = [
+            jax.vmap(lambda item, row=row: row(model(lam), lam, item))(part)
+            for row, part in groups(rows, items)
+        ]
+        return found[0] if len(found) == 1 else found
 
     return jax.vmap(one)(lams, items)
 
@@ -35,22 +40,18 @@ def every_row(rows, model, lams, items):
 def test_the_squares_of_the_rows_add_up_to_the_loss(weight, rows, heat, hyper, getkey):
     rows = PINNRows(heat, rows.initial, rows.boundary, 5, 7.0, weight)
     lams, items = draw(rows, hyper, getkey(), 4)
-    r = every_row(rows, hyper, lams, items)
-    batch = Batch(lams, items.point[:, :5], rows.initial, rows.boundary)
+    physics, data = every_row(rows, hyper, lams, items)
+    batch = Batch(lams, items[0].point, rows.initial, rows.boundary)
     loss = eqx.filter_jit(pinn_loss)(hyper, heat, batch, alpha=7.0, weight=weight)
-    np.testing.assert_allclose(
-        jnp.sum(r[:, :5] ** 2) / 4, loss.terms["physics"], rtol=1e-12
-    )
-    np.testing.assert_allclose(
-        jnp.sum(r[:, 5:] ** 2) / 4, loss.terms["data"], rtol=1e-12
-    )
+    for name, r in {"physics": physics, "data": data}.items():
+        np.testing.assert_allclose(jnp.sum(r**2) / 4, loss.terms[name], rtol=1e-12)
 
 
 def test_a_batch_has_both_ends_of_the_range_and_values_between(rows, hyper, getkey):
     lams, items = draw(rows, hyper, getkey(), 6)
     np.testing.assert_allclose(lams[:2, 0], [0.01, 1.0], rtol=1e-15)
     assert jnp.all((lams[2:] > 0.01) & (lams[2:] < 1.0))
-    assert items.point.shape == (6, 5 + 3 + 4, 2)
+    assert [part.point.shape for part in items] == [(6, 5, 2), (6, 3 + 4, 2)]
 
 
 def test_one_parameter_is_drawn_as_ever(rows, heat, hyper):
@@ -61,7 +62,7 @@ def test_one_parameter_is_drawn_as_ever(rows, heat, hyper):
     expected = jnp.concatenate([jnp.array([[0.01], [1.0]]), inside])
     np.testing.assert_array_equal(lams, expected)
     again = eqx.filter_jit(rows.draw)(hyper, lams, key)
-    np.testing.assert_array_equal(items.point, again.point)
+    assert eqx.tree_equal(items, again)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,8 @@ def test_a_batch_has_all_corners_where_they_are_few(n_lam, corners, heat, x64, g
     model = eqx.filter_jit(hpx.ConcatPINN)(main, Two.parameters, key=getkey())
     rows = PINNRows(Two(), jnp.zeros((1, 2)), jnp.zeros((1, 2)), n_points=2)
     lams, items = draw(rows, model, getkey(), n_lam)
-    assert lams.shape == (n_lam, 3) and items.point.shape == (n_lam, 4, 2)
+    assert lams.shape == (n_lam, 3)
+    assert [part.point.shape for part in items] == [(n_lam, 2, 2)] * 2
     k = len(corners)
     np.testing.assert_allclose(lams[:k, ::2], corners, rtol=1e-15)
     inside = (lams[k:, ::2] > jnp.array([[0.0, 1]])) & (
@@ -95,19 +97,19 @@ def test_a_batch_has_all_corners_where_they_are_few(n_lam, corners, heat, x64, g
 
 def test_every_lambda_gets_its_own_points_and_the_same_conditions(rows, hyper, getkey):
     lams = jnp.array([[0.1], [0.5]])
-    items = eqx.filter_jit(rows.draw)(hyper, lams, getkey())
-    assert not jnp.any(items.point[0, :5] == items.point[1, :5])
+    places, known = eqx.filter_jit(rows.draw)(hyper, lams, getkey())
+    assert not jnp.any(places.point[0] == places.point[1])
     conditions = jnp.concatenate([rows.initial, rows.boundary])
-    for points in items.point[:, 5:]:
+    for points in known.point:
         np.testing.assert_array_equal(points, conditions)
 
 
 def test_the_key_decides_the_points(rows, hyper):
     first, again, other = (
-        draw(rows, hyper, jax.random.key(seed), 6)[1].point for seed in (1, 1, 2)
+        draw(rows, hyper, jax.random.key(seed), 6)[1][0].point for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
-    assert not jnp.any(first[:, :5] == other[:, :5])
+    assert not jnp.any(first == other)
 
 
 def test_points_gather_where_the_residual_is_large(heat, x64, getkey):
@@ -120,8 +122,8 @@ def test_points_gather_where_the_residual_is_large(heat, x64, getkey):
     rows = PINNRows(Spiky(), condition, condition, n_points=200)
     main = hpx.MainNetSpec((2, 1), heat.domain)
     model = eqx.filter_jit(hpx.ConcatPINN)(main, heat.parameters, key=getkey())
-    items = eqx.filter_jit(rows.draw)(model, jnp.array([[1.0]]), getkey())
-    assert jnp.mean(items.point[0, :200, 1] > 0.8) > 0.4
+    places, _ = eqx.filter_jit(rows.draw)(model, jnp.array([[1.0]]), getkey())
+    assert jnp.mean(places.point[0, :, 1] > 0.8) > 0.4
 
 
 @pytest.fixture
@@ -223,17 +225,13 @@ def test_multistep_rows_are_in_float64_whatever_the_data(data, pairs, getkey):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_rows_need_a_condition_somewhere(heat, rows, hyper, getkey):
+def test_a_problem_without_conditions_has_rows_of_its_equation(
+    rows, heat, hyper, getkey
+):
     none = jnp.zeros((0, 2))
-    with pytest.raises(ValueError, match="initial and boundary are empty, expected"):
-        PINNRows(heat, none, none, 5)
-    for edges, n in (((rows.initial, none), 3), ((none, rows.boundary), 4)):
-        one = PINNRows(heat, *edges, 5)
-        assert one.draw(hyper, jnp.array([[0.1]]), getkey()).point.shape == (
-            1,
-            5 + n,
-            2,
-        )
+    rows = PINNRows(heat, none, none, n_points=5)
+    _, (places, known) = draw(rows, hyper, getkey(), 4)
+    assert places.point.shape == (4, 5, 2) and known.point.shape == (4, 0, 2)
 
 
 def test_two_values_of_lambda_are_the_ends(rows, hyper, getkey):

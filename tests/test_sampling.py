@@ -168,6 +168,7 @@ def test_conditions_are_fifty_and_fifty_as_in_the_paper(heat, getkey):
 
 def test_a_steady_problem_has_no_initial_points(plate, getkey):
     steady = {"domain": Box(x=(-1, 1), y=(2, 3)), "derivatives": ("x",)}
+    steady["initial"] = AbstractPDE.initial
     steady = type("Steady", (type(plate),), steady)()
     initial, boundary = conditions(steady, 5, 40, key=getkey())
     assert initial.shape == (0, 2)
@@ -176,7 +177,8 @@ def test_a_steady_problem_has_no_initial_points(plate, getkey):
 
 
 def test_a_problem_in_time_alone_has_no_boundary_points(plate, getkey):
-    decay = type("Decay", (type(plate),), {"domain": Box(t=(1, 3))})()
+    decay = {"domain": Box(t=(1, 3)), "boundary": AbstractPDE.boundary}
+    decay = type("Decay", (type(plate),), decay)()
     initial, boundary = conditions(decay, 5, 40, key=getkey())
     np.testing.assert_array_equal(initial, np.ones((5, 1)))
     assert boundary.shape == (0, 1)
@@ -194,9 +196,27 @@ def test_a_periodic_axis_has_no_walls(plate, getkey):
 
 def test_a_ring_has_no_boundary_points(plate, getkey):
     ring = {"domain": Box(t=(1, 3), x=(-1, 1, "periodic"))}
+    ring["boundary"] = AbstractPDE.boundary
     ring = type("Ring", (type(plate),), ring)()
     initial, boundary = conditions(ring, 5, 40, key=getkey())
     assert initial.shape == (5, 2) and boundary.shape == (0, 2)
+
+
+def test_a_periodic_time_has_no_beginning(plate, getkey):
+    none = {name: getattr(AbstractPDE, name) for name in ("initial", "boundary")}
+    orbit = {"domain": Box(t=(1, 3, "periodic"), x=(-1, 1, "periodic")), **none}
+    orbit = type("Orbit", (type(plate),), orbit)()
+    assert [len(p) for p in conditions(orbit, 5, 40, key=getkey())] == [0, 0]
+
+
+@pytest.mark.parametrize("low", [0.0, 1.0, 1e3, -2.0])
+def test_uniform_points_are_inside(low, monkeypatch, getkey):
+    # As if the generator had drawn its least and its largest number.
+    ends = jnp.array([[-1.0], [1.0]])
+    monkeypatch.setattr(jax.random, "uniform", lambda *args, **options: ends)
+    points = uniform(Box(x=(low, low + 2)), (2,), key=getkey())
+    assert jnp.all((points > low) & (points < low + 2))
+    assert jnp.all(jnp.isfinite(1 / (points - low)))
 
 
 def test_adaptive_points_follow_the_residual(getkey):

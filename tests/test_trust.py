@@ -112,9 +112,6 @@ def test_an_odd_network_must_not_jump(x64, getkey):
         def residual(self, u, tx, lam):
             return u.x
 
-        def initial(self, tx, lam):
-            return 0.0 * tx[0]
-
         def boundary(self, tx, lam):
             return 0.1 * jnp.sign(tx[0])
 
@@ -181,3 +178,37 @@ def test_junk(hyper, heat, getkey, throw_junk_at):
     throw_junk_at(estimated_error, **good, examples=8)
     lams = np.array([0.02, 0.9])
     throw_junk_at(estimated_error, **good, lams=lams, only=["lams"], examples=15)
+
+
+def test_the_equation_is_asked_only_where_it_holds(x64, getkey):
+    class Disk(hpx.AbstractPDE):
+        """u_rr + u_r / r = -q, of which u = q (1 - r²) / 4 is the regular solution."""
+
+        domain = hpx.Box(r=(0, 1))
+        parameters = hpx.Box(q=(0.5, 2.0))
+        derivatives = ("r", "rr")
+
+        def residual(self, u, r, lam):
+            return u.rr + u.r / r[0] + lam
+
+        def boundary(self, r, lam):
+            return lam * (1 - r[0] ** 2) / 4
+
+        def exact(self, r, lam):
+            return lam * (1 - r**2) / 4
+
+    result = hpx.train_family(
+        Disk(),
+        main=(6,),
+        hidden=(6,),
+        adam_steps=100,
+        newton_steps=20,
+        n_lam=4,
+        n_points=30,
+        key=getkey(),
+        progress=False,
+    )
+    lams = np.array([0.7, 1.3])
+    error = hpx.family_error(result.model, Disk(), lams=lams).relative_l2
+    found = hpx.estimated_error(result.model, Disk(), lams=lams, key=getkey())
+    assert np.all(error < 0.1) and np.all(np.isfinite(found.relative_l2))

@@ -40,12 +40,6 @@ class BurgersWave(AbstractPDE):
         a, φ = lam
         return -a * jnp.sin(jnp.pi * (tx[1] - φ))
 
-    def boundary(
-        self, tx: Float[Array, " 2"], lam: Float[Array, " 2"]
-    ) -> Float[Array, ""]:
-        """A ring has no walls, and nobody asks."""
-        return jnp.zeros_like(tx[1])
-
     def exact(
         self, t: ArrayLike, x: ArrayLike, lam: Float[ArrayLike, " 2"]
     ) -> Float64[np.ndarray, "*n"]:

@@ -126,3 +126,83 @@ def test_junk_for_attributes(heat, throw_junk_at):
 
 def test_problems_are_static_under_jit(heat):
     assert jax.tree.leaves(heat) == []
+
+
+def known(names, **methods):
+    """A problem over coordinates of the given names that prescribes what is given."""
+    ranges = {n: (0, 1, "periodic") if n.isupper() else (0, 1) for n in names}
+    body = {
+        "domain": hpx.Box(**{n.lower(): r for n, r in ranges.items()}),
+        "parameters": hpx.Box(k=(0.5, 2.0)),
+        "derivatives": (names[0].lower(),),
+        "residual": lambda self, u, at, lam: u.value,
+    }
+    given = {
+        name: lambda self, at, lam, value=value: value + 0 * lam
+        for name, value in methods.items()
+    }
+    return type("Some", (hpx.AbstractPDE,), body | given)
+
+
+@pytest.mark.parametrize(
+    ("names", "asked"),
+    [
+        ("t", {"initial"}),
+        ("x", {"boundary"}),
+        ("tx", {"initial", "boundary"}),
+        ("tX", {"initial"}),
+        ("Tx", {"boundary"}),
+        ("TX", set()),
+        ("s", {"boundary"}),
+    ],
+)
+def test_a_problem_says_what_it_is_asked_and_no_more(names, asked, getkey):
+    problem = known(names, **dict.fromkeys(asked, 1.0))()
+    counts = [len(p) for p in hpx.conditions(problem, 3, 4, key=getkey())]
+    assert counts == [3 * ("initial" in asked), 4 * ("boundary" in asked)]
+    for name in asked:
+        rest = dict.fromkeys(asked - {name}, 1.0)
+        with pytest.raises(TypeError, match=name):
+            known(names, **rest)()
+    for name in {"initial", "boundary"} - asked:
+        with pytest.raises(ValueError, match=f"Some.{name}"):
+            known(names, **dict.fromkeys(asked | {name}, 1.0))()
+
+
+def test_zero_where_nobody_asks_is_a_warning():
+    with pytest.warns(UserWarning, match="Some.initial"):
+        known("sx", initial=0.0, boundary=1.0)()
+    with pytest.warns(UserWarning, match="Some.boundary"):
+        known("tX", initial=1.0, boundary=0.0)()
+    # Where there is no space, there is nothing that zero could be meant for.
+    known("t", initial=1.0, boundary=0.0)()
+
+
+def test_a_ring_without_conditions_is_trained_by_its_equation(x64, getkey):
+    class Ring(hpx.AbstractPDE):
+        domain = hpx.Box(x=(0, 2 * np.pi, "periodic"))
+        parameters = hpx.Box(a=(0.5, 2.0))
+        derivatives = ("xx",)
+
+        def residual(self, u, x, lam):
+            return u.value - u.xx - lam * jnp.cos(x[0])
+
+        def exact(self, x, lam):
+            return lam * jnp.cos(x) / 2
+
+    result = hpx.train_family(
+        Ring(),
+        main=(6,),
+        hidden=(6,),
+        adam_steps=50,
+        newton_steps=20,
+        n_lam=4,
+        n_points=30,
+        key=getkey(),
+        progress=False,
+    )
+    lams = np.array([0.5, 1.0, 2.0])
+    error = hpx.family_error(result.model, Ring(), lams=lams)
+    told = hpx.estimated_error(result.model, Ring(), lams=lams, key=getkey())
+    assert np.all(error.relative_l2 < 0.02)
+    np.testing.assert_allclose(told.relative_l2, error.relative_l2, rtol=0.5)
