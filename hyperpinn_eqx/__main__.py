@@ -1,6 +1,7 @@
 """The command line: `python -m hyperpinn_eqx train NAME` and `evaluate [NAME …]`."""
 
 import argparse
+import functools
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     jax.config.update("jax_enable_x64", True)
     from . import experiments, lorenz_tables, tables
     from .journal import Stopped
-    from .problems import Lorenz
     from .training import TrainingStopped
 
     try:
@@ -56,23 +56,21 @@ def main(argv: Sequence[str] | None = None) -> int:
                 *tables.shipped(experiments.LorenzExperiment),
                 *tables.shipped(experiments.FamilyExperiment),
             ]
-            models = tables.load_models(names)
-            lorenz = {
-                name: model
-                for name, model in models.items()
-                if model.parameters.names == Lorenz.parameters.names
-            }
-            families = {n: m for n, m in models.items() if tables.family_of(m)}
-            others = lorenz.keys() | families.keys()
-            burgers = {n: m for n, m in models.items() if n not in others}
+            models, cards = tables.load_models(names)
+            known = tables.recognise_all(models, cards)
             printed = [
                 make(group)
-                for make, group in (
-                    (tables.burgers_tables, burgers),
-                    (lorenz_tables.lorenz_tables, lorenz),
-                    (tables.family_tables, families),
+                for kind, make in (
+                    (experiments.BurgersExperiment, tables.burgers_tables),
+                    (experiments.LorenzExperiment, lorenz_tables.lorenz_tables),
+                    (
+                        experiments.FamilyExperiment,
+                        functools.partial(tables.family_tables, cards=cards),
+                    ),
                 )
-                if group
+                if (
+                    group := {n: models[n] for n in known if isinstance(known[n], kind)}
+                )
             ]
             print("\n\n".join(printed))
     except Stopped as stop:

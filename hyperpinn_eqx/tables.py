@@ -1,22 +1,28 @@
 """The paper's Table 1 with our rows beside it, as text."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 
 from . import checks
-from .checkpoint import load
+from .box import Box
+from .checkpoint import load, read_card
 from .experiments import (
     EXPERIMENTS,
-    FAMILIES,
     BurgersExperiment,
+    FamilyExperiment,
+    LorenzExperiment,
     held_out_error,
     parameter_counts,
 )
+from .experiments.lorenz import STATE
+from .experiments.train import Experiment
 from .metrics import FamilyError, family_error
-from .model import AbstractModel
-from .pretrained import load_pretrained, pretrained_names
+from .model import AbstractModel, dtype_of
+from .pretrained import load_card, load_pretrained, pretrained_names
 from .problems import AbstractPDE, Burgers
 
 
@@ -35,12 +41,19 @@ def evaluate(names: Sequence[str] = ()) -> list[Row]:
         names: what to evaluate; every shipped Burgers model if empty.
 
     Raises:
-        ValueError: an unknown name, or a damaged file.
+        ValueError: an unknown name, a damaged file, or a model of another equation.
         TypeError: no list of strings.
         FileNotFoundError: no such file.
     """
     checks.instance("names", names, (list, tuple))
-    return measure(load_models(names or shipped(BurgersExperiment)))
+    models, cards = load_models(names or shipped(BurgersExperiment))
+    for name, experiment in recognise_all(models, cards).items():
+        if not isinstance(experiment, BurgersExperiment):
+            raise ValueError(
+                f"{name} is a model of {experiment.equation}, expected one of "
+                f"{BurgersExperiment.equation}"
+            )
+    return measure(models)
 
 
 def measure(models: Mapping[str, AbstractModel]) -> list[Row]:
@@ -48,12 +61,81 @@ def measure(models: Mapping[str, AbstractModel]) -> list[Row]:
     return [Row(n, m, family_error(m, Burgers())) for n, m in models.items()]
 
 
-def load_models(names: Sequence[str]) -> dict[str, AbstractModel]:
-    """Shipped models by name, or `.eqx` files by path; raises as `evaluate` does."""
+def load_models(
+    names: Sequence[str],
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Shipped models by name, or `.eqx` files by path: the models, and their cards.
+
+    Raises:
+        ValueError: an unknown name, or a damaged file.
+        TypeError: no list of strings.
+        FileNotFoundError: no such file.
+    """
     checks.instance("names", names, (list, tuple))
     for name in names:
         checks.instance("one of names", name, str)
-    return {n: load(n) if n.endswith(".eqx") else load_pretrained(n) for n in names}
+    files = {n for n in names if n.endswith(".eqx")}
+    return (
+        {n: load(n) if n in files else load_pretrained(n) for n in names},
+        {n: read_card(n) if n in files else load_card(n) for n in names},
+    )
+
+
+def recognise(model: Any, card: Mapping[str, Any] | None = None) -> Experiment | None:
+    """The experiment that says how a model is measured; None if that is not known.
+
+    Where a card names an equation, that decides; without one, the name of an experiment
+    in the card; without either, the architecture: names and ranges of λ and of the
+    inputs are those of one equation only. In no case are these names others than the
+    experiment's.
+    """
+    if not isinstance(model, AbstractModel):
+        return None
+    lam, inputs = model.parameters, _inputs(model)
+    fitting = [
+        (e, e.problem.parameters == lam and at == inputs)
+        for e in EXPERIMENTS.values()
+        for at in [STATE if isinstance(e, LorenzExperiment) else e.problem.domain]
+        if (e.problem.parameters.names, at.names) == (lam.names, inputs.names)
+    ]
+    card = card or {}
+    if "equation" in card:
+        found = [e for e, _ in fitting if e.equation == card["equation"]]
+    elif card.get("name") in EXPERIMENTS:
+        found = [e for e, _ in fitting if e.name == card["name"]]
+    else:
+        found = [e for e, same in fitting if same]
+    return found[0] if len({e.equation for e in found}) == 1 else None
+
+
+def recognise_all(
+    models: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Experiment]:
+    """The experiment of each model by name.
+
+    Raises:
+        ValueError: a model that is not known.
+    """
+    found = {}
+    for name, model in models.items():
+        experiment = recognise(model, cards[name])
+        if experiment is None:
+            told = cards[name].get("equation", cards[name].get("name", "nothing"))
+            what = type(model).__name__
+            if isinstance(model, AbstractModel):
+                what += f" with {model.parameters} and inputs {_inputs(model)}"
+            known = dict.fromkeys(e.equation for e in EXPERIMENTS.values())
+            raise ValueError(
+                f"{name}: how to measure it is not known; its card says {told!r}, and "
+                f"it is a {what}; expected a model of one of: {'; '.join(known)}"
+            )
+        found[name] = experiment
+    return found
+
+
+def _inputs(model: AbstractModel) -> Box:
+    scaled = jnp.zeros(len(model.parameters), dtype_of(model))
+    return eqx.filter_eval_shape(model.generate, scaled).spec.inputs
 
 
 def shipped(kind: type) -> list[str]:
@@ -125,22 +207,30 @@ def burgers_tables(models: Mapping[str, AbstractModel]) -> str:
     )
 
 
-def family_of(model: AbstractModel) -> AbstractPDE | None:
-    """The family beyond the paper whose parameters a model has, if there is one."""
-    problems = [experiment.problem for experiment in FAMILIES]
-    names = model.parameters.names
-    return next((p for p in problems if p.parameters.names == names), None)
+def family_of(
+    model: AbstractModel, card: Mapping[str, Any] | None = None
+) -> AbstractPDE | None:
+    """The family beyond the paper that `recognise` finds, if there is one."""
+    experiment = recognise(model, card)
+    return experiment.problem if isinstance(experiment, FamilyExperiment) else None
 
 
-def family_tables(models: Mapping[str, AbstractModel]) -> str:
+def family_tables(
+    models: Mapping[str, AbstractModel],
+    cards: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
     """The errors of models of families beyond the paper, at λ that none was trained on.
+
+    Args:
+        models: by name.
+        cards: of these models, where they have any; see `recognise`.
 
     Raises:
         ValueError: a model of none of these families.
     """
     summary, each = [], []
     for name, model in models.items():
-        problem = family_of(model)
+        problem = family_of(model, (cards or {}).get(name))
         if problem is None:
             raise ValueError(
                 f"{name} has the parameters {model.parameters.names}, expected those "

@@ -83,6 +83,15 @@ def test_the_attractor_table_counts_right_behaviours(exact):
     assert cells(line)[:2] == ["exact", "100%"]
 
 
+def test_forecasts_that_share_a_long_run_have_one_row_in_its_table(exact, monkeypatch):
+    monkeypatch.setattr(lorenz_tables, "measure", lambda family, **_: exact)
+    rows = lorenz_tables.measure_all({})
+    floors = [cells(line)[0] for line in lorenz_table(rows, {}).splitlines()[2:]]
+    assert floors == ["exact, biased", "exact, rtol 1e-3", "exact, rtol 1e-12"]
+    long = [cells(line)[0] for line in attractor_table(rows).splitlines()[2:]]
+    assert long == ["exact, biased", "exact, another tolerance"]
+
+
 def test_the_confusion_table_has_truth_in_rows():
     table = hpx.confusion(["chaos", "origin"], ["limit cycle", "origin"])
     head, _, *lines = map(cells, confusion_table(table).splitlines())

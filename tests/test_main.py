@@ -91,11 +91,12 @@ def test_evaluate_without_a_name_evaluates_every_shipped_model(capsys):
 
 
 def test_models_go_to_the_table_of_their_equation(capsys, tmp_path, getkey):
-    # Another range of ν is still Burgers' equation.
+    # Another range of ν is still Burgers' equation, where the card says so.
     wide = hpx.Box(nu=(1e-3, 1.0, "log"))
     main_net = hpx.MainNetSpec((2, 3, 1), hpx.Burgers().domain)
     path = str(tmp_path / "wide.eqx")
-    hpx.save(path, hpx.ConcatPINN(main_net, wide, key=getkey()))
+    model = hpx.ConcatPINN(main_net, wide, key=getkey())
+    hpx.save(path, model, {"equation": experiments.BurgersExperiment.equation})
     transport = hpx.Transport()
     main_net = hpx.MainNetSpec((2, 3, 1), transport.domain)
     pulse = str(tmp_path / "pulse.eqx")
@@ -105,6 +106,18 @@ def test_models_go_to_the_table_of_their_equation(capsys, tmp_path, getkey):
     assert f"| {path} | 16 | 13 |" in papers and "| lorenz-small | Lorenz |" in papers
     assert f"| {pulse} | 22 | 13 |" in family
     assert f"| {pulse} | c | D | r | relative L2 error |" in family
+
+
+def test_a_file_of_an_unknown_equation_is_an_error(capsys, tmp_path, heat, getkey):
+    main_net = hpx.MainNetSpec((2, 3, 1), heat.domain)
+    path = tmp_path / "heat.eqx"
+    hpx.save(path, hpx.ConcatPINN(main_net, heat.parameters, key=getkey()))
+    assert main(["evaluate", "burgers-hyperpinn", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert str(path) in err and "kappa" in err
+    for experiment in experiments.EXPERIMENTS.values():
+        assert experiment.equation in err
 
 
 def test_train_writes_a_model_that_can_be_evaluated(capsys, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import FamilyError, tables
-from hyperpinn_eqx.experiments import FAMILIES
+from hyperpinn_eqx.experiments import EXPERIMENTS, FAMILIES, FamilyExperiment
 from hyperpinn_eqx.tables import (
     Row,
     burgers_tables,
@@ -15,6 +15,8 @@ from hyperpinn_eqx.tables import (
     family_of,
     family_tables,
     load_models,
+    recognise,
+    recognise_all,
     table_1,
 )
 
@@ -72,7 +74,8 @@ def test_a_file_can_be_evaluated_by_its_path(coarse, tmp_path, getkey):
 
 
 def test_both_tables_are_printed(coarse):
-    text = burgers_tables(load_models(["burgers-hyperpinn"]))
+    models, _ = load_models(["burgers-hyperpinn"])
+    text = burgers_tables(models)
     assert "| burgers-hyperpinn | 9385 | 393 | 1.9e-05 |" in text
     assert "| 0.0010 |" in text and "| 0.1000 |" in text
 
@@ -112,13 +115,84 @@ def small(problem, key):
     return eqx.filter_jit(hpx.ConcatPINN)(main, problem.parameters, key=key)
 
 
-def test_a_model_belongs_to_the_family_of_its_parameters(getkey, hyper):
+def test_a_model_without_a_card_belongs_to_the_family_of_its_architecture(
+    getkey, hyper
+):
     for experiment in FAMILIES:
         model = small(experiment.problem, getkey())
         assert family_of(model) == experiment.problem
     assert family_of(hyper) is None
     for name in ("burgers-small-pinn", "lorenz-small"):
-        assert family_of(hpx.load_pretrained(name)) is None
+        model = hpx.load_pretrained(name)
+        assert family_of(model) is None
+        assert recognise(model).problem == EXPERIMENTS[name].problem
+
+
+def concat(inputs, parameters, key):
+    main = hpx.MainNetSpec((len(inputs), 3, 1), inputs)
+    return eqx.filter_jit(hpx.ConcatPINN)(main, parameters, key=key)
+
+
+def test_an_architecture_that_is_almost_known_is_not_known(getkey):
+    domain, nu = hpx.Burgers.domain, hpx.Burgers.parameters
+    assert recognise(concat(domain, nu, getkey())) is not None
+    for inputs, parameters in (
+        (domain, hpx.Box(nu=(1e-3, 1.0, "log"))),  # another range
+        (domain, hpx.Box(nu=(1e-3, 0.1))),  # the same range, but not logarithmic
+        (domain, hpx.Box(mu=(1e-3, 0.1, "log"))),  # another name
+        (hpx.Box(t=(0, 2), x=(-1, 1)), nu),
+        (hpx.Box(t=(0, 1), y=(-1, 1)), nu),
+        (hpx.Box(t=(0, 1), x=(-1, 1), y=(-1, 1)), nu),
+    ):
+        assert recognise(concat(inputs, parameters, getkey())) is None
+    net = concat(domain, nu, getkey()).net
+    assert recognise(net) is None
+
+
+class Twin(hpx.Burgers):
+    """Another equation on the same ranges."""
+
+
+def test_an_architecture_of_two_equations_is_not_known(getkey, monkeypatch):
+    twin = FamilyExperiment("twin", Twin(), "u_t + 2 u u_x = nu u_xx")
+    monkeypatch.setitem(EXPERIMENTS, "twin", twin)
+    model = small(hpx.Burgers(), getkey())
+    assert recognise(model) is None
+    assert recognise(model, {"name": "twin"}) is twin
+    assert recognise(model, {"equation": twin.equation}) is twin
+
+
+def test_a_card_decides_how_a_model_is_measured(getkey):
+    burgers = EXPERIMENTS["burgers-small-pinn"]
+    wide = concat(burgers.problem.domain, hpx.Box(nu=(1e-3, 1.0, "log")), getkey())
+    for card in (
+        {"name": burgers.name},
+        {"equation": burgers.equation},
+        # A training of one's own.
+        {"name": "mine", "equation": burgers.equation},
+    ):
+        assert recognise(wide, card).equation == burgers.equation
+    assert recognise(wide, {"name": "mine"}) is None
+
+
+def test_the_card_of_another_equation_is_not_overruled(getkey):
+    model = small(hpx.Burgers(), getkey())
+    assert recognise(model, {"equation": "u_t + 2 u u_x = nu u_xx"}) is None
+    # Nor does a card make a model of what has other parameters.
+    for name in OTHERS:
+        assert recognise(model, {"name": name}) is None
+        assert recognise(model, {"equation": EXPERIMENTS[name].equation}) is None
+
+
+def test_every_shipped_model_is_known_by_its_card():
+    names = hpx.pretrained_names()
+    for name, experiment in recognise_all(*load_models(names)).items():
+        assert experiment.equation == EXPERIMENTS[name].equation
+
+
+def test_a_model_of_another_equation_has_no_row_among_those_of_burgers():
+    with pytest.raises(ValueError, match="lorenz-small"):
+        evaluate(["lorenz-small"])
 
 
 def test_the_tables_of_families_tell_the_held_out_errors(getkey, monkeypatch):
@@ -131,7 +205,8 @@ def test_the_tables_of_families_tell_the_held_out_errors(getkey, monkeypatch):
     }
     found = lambda model, problem: errors[problem]  # noqa: E731
     monkeypatch.setattr(tables, "held_out_error", found)
-    title, summary, first, second = family_tables(models).split("\n\n")
+    cards = {"wave": {"name": "burgers-wave-hyperpinn"}}
+    title, summary, first, second = family_tables(models, cards).split("\n\n")
     assert "65 held-out λ" in title
     _, _, mine, ours = map(cells, summary.splitlines())
     counts = [str(hpx.count_parameters(models["mine.eqx"]))] * 2

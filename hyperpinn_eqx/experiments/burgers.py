@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -44,6 +44,11 @@ class BurgersExperiment:
         n_data: points of the initial and of the boundary data.
         alpha: the weight of the physics term (paper eq. 6).
     """
+
+    problem: ClassVar[Burgers] = Burgers()
+    equation: ClassVar[str] = (
+        "u_t + u u_x = nu u_xx, u(0, x) = -sin(pi x), u(t, +-1) = 0"
+    )
 
     name: str
     main: tuple[int, ...]
@@ -110,7 +115,7 @@ class BurgersExperiment:
         error = family_error(model, problem)
         return model, {
             "recipe": self.recipe,
-            "equation": "u_t + u u_x = nu u_xx, u(0, x) = -sin(pi x), u(t, +-1) = 0",
+            "equation": self.equation,
             "lambda": problem.parameters.ranges(),
             "domain": problem.domain.ranges(),
             "alpha": self.alpha,
@@ -256,7 +261,7 @@ def _continuation(
     options: dict,
 ) -> FitResult:
     box = rows.problem.parameters
-    net_key, key = jr.split(options["key"])
+    net_key, path_key, distill_key = jr.split(options["key"], 3)
     lams = jnp.geomspace(box.high[0], box.low[0], stage.n_lam)[:, None]
     path = follow(
         model(lams[0]).spec.init(key=net_key),
@@ -265,14 +270,14 @@ def _continuation(
         first=stage.first,
         steps=stage.steps,
         what=what,
-        **options,
+        **options | {"key": path_key},
     )
     result = distill(
         model,
         lams,
         path.model,
         steps=stage.distill_steps,
-        key=key,
+        key=distill_key,
         progress=options["progress"],
     )
     return FitResult(result.model, {}, path.seconds + result.seconds)

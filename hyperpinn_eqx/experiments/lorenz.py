@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import operator
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +75,11 @@ class LorenzExperiment:
         recipe: what these stages are called.
     """
 
+    problem: ClassVar[Lorenz] = Lorenz()
+    equation: ClassVar[str] = (
+        "x' = sigma (y - x), y' = x (rho - z) - y, z' = x y - beta z"
+    )
+
     name: str
     width: int
     hidden: tuple[int, ...] | None
@@ -115,7 +120,7 @@ class LorenzExperiment:
         errors = trajectory_errors(forecasts, true)
         return model, {
             "recipe": self.recipe,
-            "equation": "x' = sigma (y - x), y' = x (rho - z) - y, z' = x y - beta z",
+            "equation": self.equation,
             "lambda": problem.parameters.ranges(),
             "initial": problem.initial.ranges(),
             "scheme": SCHEME.name,
