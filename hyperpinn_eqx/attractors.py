@@ -1,6 +1,6 @@
 """What a system does in the long run, where no forecast can follow it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import diffrax as dfx
 import equinox as eqx
@@ -10,7 +10,16 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from . import checks
-from .integration import Family, field_of, outcomes, reasons, solve, starts, times
+from .integration import (
+    Family,
+    Program,
+    field_of,
+    outcomes,
+    reasons,
+    solve,
+    starts,
+    times,
+)
 from .model import cast
 
 _MAX_STEPS = 1_000_000
@@ -149,22 +158,31 @@ def long_run(
         family = cast(family, jnp.float64)
         found_lam, found_start = starts(family, lam, start, "M", "d")
         lam = jnp.asarray(found_lam)
-        states, growth, contraction, outcome = _long_run(
-            family, lam, jnp.asarray(found_start), jnp.asarray(t), jnp.asarray(rtol)
+        start = jnp.asarray(found_start)
+        field = Program(_linearised, family, lam[0], start[0])
+        states, growth, contraction, outcome = field.run(
+            _long_run, lam, start, jnp.asarray(t), jnp.asarray(rtol)
         )
         return LongRun(lam, states, dt, growth, contraction, outcome)
 
 
-@eqx.filter_jit
+def _linearised(family: Family) -> Callable[[Array, Array], tuple[Array, Array]]:
+    """The Jacobian of a field, and its slope."""
+
+    def jacobian(lam: Array, x: Array) -> tuple[Array, Array]:
+        field = field_of(family, lam)
+        return jax.jacfwd(lambda x: (field(x),) * 2, has_aux=True)(x)
+
+    return jacobian
+
+
 def _long_run(
-    family: Family, lam: Array, start: Array, t: Array, rtol: Array
+    field: Program, lam: Array, start: Array, t: Array, rtol: Array
 ) -> tuple[Array, Array, Array, Array]:
     def one(lam: Array, start: Array) -> tuple[Array, Array, Array, Array]:
-        field = field_of(family, lam)
-
         def slope(y: tuple) -> tuple:
             x, w = y[:2]
-            jacobian, f = jax.jacfwd(lambda x: (field(x),) * 2, has_aux=True)(x)
+            jacobian, f = field(lam, x)
             turned = jacobian @ w
             rate = w @ turned / (w @ w)
             return f, turned - rate * w, rate, jnp.trace(jacobian)

@@ -1,12 +1,11 @@
 """How good a learned vector field is: its error, and how far its forecasts reach."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from . import checks
+from . import checks, programs
 from .integration import Family, check_family, field_of
 from .model import cast
 from .trajectories import Trajectories
@@ -43,12 +42,12 @@ def field_error(
         family, exact = cast(family, jnp.float64), cast(exact, jnp.float64)
         for name, one in (("family", family), ("exact", exact)):
             check_family(name, one, lam[0], "trajectories", states[0, 0, 0])
-        wrong, size = map(np.asarray, _squares(family, exact, lam, states))
+        found = programs.call(_squares, family, exact, lam, states)
+    wrong, size = map(np.asarray, found)
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.sqrt(wrong.sum() / size.sum())), np.sqrt(wrong / size)
 
 
-@eqx.filter_jit
 def _squares(
     family: Family, exact: Family, lam: Array, states: Array
 ) -> tuple[Array, Array]:

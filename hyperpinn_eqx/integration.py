@@ -1,11 +1,16 @@
 """Differential equations solved by Diffrax: what is asked, and how it ended."""
 
+import functools
+import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import diffrax as dfx
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import Array, ArrayLike, Float, Float64, Int, PyTree
 
 from . import checks
@@ -101,6 +106,75 @@ def field_of(family: Family, lam: Float[Array, " p"]) -> Field:
     return lambda x: jnp.atleast_1d(jnp.asarray(field(x), x.dtype))
 
 
+class Program(eqx.Module):
+    """A function of (λ, state) as it was when it was traced, and the arrays it read.
+
+    To trace a solver takes a second, to trace a field milliseconds. So the field is
+    traced at every call, and the solver only for a program that it has not seen.
+
+    Attributes:
+        arrays: what the function read.
+        code: the rest. Equal programs have equal code.
+    """
+
+    arrays: list[Array]
+    code: "_Code" = eqx.field(static=True)
+
+    def __init__(
+        self, make: Callable[[Family], Callable], family: Family, lam: Array, x: Array
+    ):
+        arrays, rest = eqx.partition(family, eqx.is_array)
+
+        def flat(arrays: PyTree, lam: Array, x: Array) -> PyTree:
+            return make(eqx.combine(arrays, rest))(lam, x)
+
+        jaxpr, shape = jax.make_jaxpr(flat, return_shape=True)(arrays, lam, x)
+        self.arrays = [*jaxpr.consts, *jax.tree.leaves(arrays)]
+        self.code = _Code(jaxpr.jaxpr, jax.tree.structure(shape))
+
+    def __call__(self, lam: Array, x: Array) -> PyTree:
+        return self.code(self.arrays, lam, x)
+
+    def run(self, solver: Callable, *args: Any) -> PyTree:
+        """`solver(self, *args)`, compiled once for all equal programs."""
+        return _compiled(solver, self.code)(self, *args)
+
+
+class _Code:
+    def __init__(self, jaxpr: Any, structure: Any):
+        self.jaxpr, self.structure = jaxpr, structure
+        # Unlike a jaxpr in print, this shows every digit of a number.
+        shapes = [
+            jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype)
+            for v in (*jaxpr.constvars, *jaxpr.invars)
+        ]
+        text = jax.jit(lambda *leaves: self._flat(leaves)).lower(*shapes).as_text()
+        self._key = hashlib.sha256(text.encode()).digest(), structure
+
+    def _flat(self, leaves: Any) -> list[Array]:
+        n = len(self.jaxpr.constvars)
+        return jaxpr_as_fun(ClosedJaxpr(self.jaxpr, leaves[:n]))(*leaves[n:])
+
+    def __call__(self, arrays: list[Array], lam: Array, x: Array) -> PyTree:
+        return jax.tree.unflatten(self.structure, self._flat([*arrays, lam, x]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Code) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+@functools.lru_cache(16)
+def _compiled(solver: Callable, code: _Code) -> Callable:
+    # A function of its own, so that JAX forgets it when this cache does.
+    return eqx.filter_jit(functools.partial(solver))
+
+
+# Without Diffrax's own cache, which would keep every field for ever.
+_solve = dfx.diffeqsolve.__wrapped__  # type: ignore[attr-defined]
+
+
 def solve(
     slope: Callable[[PyTree], PyTree],
     start: PyTree,
@@ -111,7 +185,7 @@ def solve(
     max_steps: int,
 ) -> tuple[PyTree, Int[Array, ""]]:
     """One solution dy/dt = slope(y) at times t, and how it ended: see `reasons`."""
-    solution = dfx.diffeqsolve(
+    solution = _solve(
         dfx.ODETerm(lambda t, y, args: slope(y)),
         solver,
         t0=0.0,

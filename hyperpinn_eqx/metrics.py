@@ -1,8 +1,9 @@
 """How good a model is: errors over a family, against the exact solution."""
 
 import functools
+import math
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import equinox as eqx
 import jax
@@ -11,8 +12,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float64
 
-from . import checks
+from . import checks, programs
 from .jets import jets
+from .mainnet import MainNet, precision
 from .model import AbstractModel, cast
 from .problems import AbstractPDE
 from .sampling import spread
@@ -93,44 +95,73 @@ def family_error(
         TypeError: no model, or no problem.
     """
     checks.instance("model", model, AbstractModel)
-    check_measurable(problem)
-    n_lam, n_t = checks.count("n_lam", n_lam, 2), checks.count("n_t", n_t, 2)
-    domain, range_ = problem.domain, problem.parameters
-    if n_x is None:
-        n_x = 256 if len(domain) - ("t" in domain.names) < 2 else 32
-    n_x = checks.count("n_x", n_x, 2)
-    counts = tuple(n_t if name == "t" else n_x for name in domain.names)
-    # Whatever the caller's precision: an error of 1e-7 is not measured in float32.
-    with jax.enable_x64(True):
-        if lams is None and len(range_) == 1:
-            lams = np.linspace(range_.low[0], range_.high[0], n_lam)
-        elif lams is None:
-            lams = np.asarray(spread(range_, n_lam, key=jr.key(0)))
-        lams = physical("lams", lams, problem, "M")
-        # A problem that holds arrays has no hash.
-        cached = not jax.tree.leaves(problem)
-        exact_set = _evaluation_set if cached else _evaluation_set.__wrapped__
-        axes, exact = exact_set(problem, lams.tobytes(), lams.shape, counts)
-        exact_model = cast(model, jnp.float64)
-        mse, relative = [], []
-        for lam, u in zip(lams, exact, strict=True):
-            e = on_grid(exact_model(lam), *axes) - u
-            mse.append(np.mean(e**2))
-            with np.errstate(divide="ignore", invalid="ignore"):
-                relative.append(np.sqrt(np.sum(e**2) / np.sum(u**2)))
-    return FamilyError(lams, np.array(mse), np.array(relative))
+    return EvaluationSet(problem, n_lam=n_lam, n_t=n_t, n_x=n_x, lams=lams).error(model)
 
 
-# A training that watches its error would spend most of its time here.
-@functools.lru_cache(4)
-def _evaluation_set(
-    problem: AbstractPDE, lams: bytes, shape: tuple[int, ...], counts: tuple[int, ...]
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The axes of the grid, and the exact solution for each λ."""
-    rows = zip(problem.domain.low, problem.domain.high, counts, strict=True)
-    axes = [np.linspace(*row) for row in rows]
-    values = np.frombuffer(lams).reshape(shape)
-    return axes, [exact_on_grid(problem, axes, lam) for lam in values]
+class EvaluationSet:
+    """The exact solution where `family_error` compares it, for many models.
+
+    A training that watches its error would else spend most of its time on the solution
+    of a problem that stays the same.
+
+    Args:
+        problem: as of `family_error`, as are all others.
+        n_lam: values of λ.
+        n_t: times.
+        n_x: positions along each other coordinate.
+        lams: values of λ to take instead.
+
+    Raises:
+        ValueError: as `family_error`.
+        TypeError: no problem.
+    """
+
+    def __init__(
+        self,
+        problem: AbstractPDE,
+        *,
+        n_lam: int = 64,
+        n_t: int = 101,
+        n_x: int | None = None,
+        lams: Float[ArrayLike, " M *p"] | None = None,
+    ):
+        check_measurable(problem)
+        n_lam, n_t = checks.count("n_lam", n_lam, 2), checks.count("n_t", n_t, 2)
+        domain, range_ = problem.domain, problem.parameters
+        if n_x is None:
+            n_x = 256 if len(domain) - ("t" in domain.names) < 2 else 32
+        n_x = checks.count("n_x", n_x, 2)
+        counts = (n_t if name == "t" else n_x for name in domain.names)
+        rows = zip(domain.low, domain.high, counts, strict=True)
+        self.axes = [np.linspace(*row) for row in rows]
+        # Whatever the caller's precision: an error of 1e-7 is not measured in float32.
+        with jax.enable_x64(True):
+            if lams is None and len(range_) == 1:
+                lams = np.linspace(range_.low[0], range_.high[0], n_lam)
+            elif lams is None:
+                lams = np.asarray(spread(range_, n_lam, key=jr.key(0)))
+            self.lams = physical("lams", lams, problem, "M")
+        self.exact = [exact_on_grid(problem, self.axes, lam) for lam in self.lams]
+
+    def error(self, model: AbstractModel) -> FamilyError:
+        """What `family_error` returns."""
+        with jax.enable_x64(True):
+            model = cast(model, jnp.float64)
+            lams = [model.parameters.parameter(lam) for lam in self.lams]
+
+            def values(lam: Array, points: Array) -> Array:
+                return _values(model(lam), points)
+
+            # Once for all λ, whatever the model's networks are.
+            first = jnp.asarray(next(_blocks(self.axes)))
+            evaluate = programs.compiled(values, lams[0], first)
+            mse, relative = [], []
+            for lam, u in zip(lams, self.exact, strict=True):
+                e = _on_grid(functools.partial(evaluate, lam), self.axes) - u
+                mse.append(np.mean(e**2))
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    relative.append(np.sqrt(np.sum(e**2) / np.sum(u**2)))
+        return FamilyError(self.lams, np.array(mse), np.array(relative))
 
 
 def check_measurable(problem: AbstractPDE) -> None:
@@ -220,16 +251,51 @@ def on_grid(
         checks.numpy_array(f"axes[{i}]", axis, "n", finite=True)
         for i, axis in enumerate(axes)
     ]
-    points = np.stack(np.meshgrid(*grid, indexing="ij"), axis=-1).reshape(-1, len(grid))
-    values = _values(u, jnp.asarray(points, jnp.result_type(float)))
-    if values.shape != (len(points),):
-        raise ValueError(
-            f"u gives shape {values.shape[1:]} at a point, expected one number"
-        )
-    return np.asarray(values).reshape([len(axis) for axis in grid])
+    if isinstance(u, MainNet):
+        with precision(u.dtype):
+            return _on_grid(functools.partial(_of_network, u), grid)
+    first = jnp.asarray(next(_blocks(grid)))
+    values = programs.compiled(functools.partial(_values, u), first)
+    return _on_grid(values, grid)
 
 
-@eqx.filter_jit
+# The function of a grid's points takes memory for these only.
+_AT_ONCE = 2**15
+
+
+def _blocks(grid: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """All points of a grid, in blocks of one size; the last repeats its last point."""
+    shape = tuple(map(len, grid))
+    n = math.prod(shape)
+    size = -(-n // -(-n // _AT_ONCE))
+    for begin in range(0, n, size):
+        places = np.minimum(np.arange(begin, begin + size), n - 1)
+        index = np.unravel_index(places, shape)
+        columns = [axis[i] for axis, i in zip(grid, index, strict=True)]
+        yield np.stack(columns, axis=-1)
+
+
+def _on_grid(
+    values: Callable[[Array], Array], grid: list[np.ndarray]
+) -> Float[np.ndarray, "..."]:
+    shape = tuple(map(len, grid))
+    found, at = np.empty(0), 0
+    for points in _blocks(grid):
+        u = values(jnp.asarray(points, jnp.result_type(float)))
+        if u.shape != (len(points),):
+            raise ValueError(
+                f"u gives shape {u.shape[1:]} at a point, expected one number"
+            )
+        found = found if at else np.empty(math.prod(shape), u.dtype)
+        found[at : at + len(u)] = u[: len(found) - at]
+        at += len(u)
+    return found.reshape(shape)
+
+
 def _values(u: Callable[[Array], Array], points: Array) -> Array:
     names = string.ascii_letters[: points.shape[1]]
     return jets(u, points, (), names).value
+
+
+# A network is arrays and a shape that never changes; no other function may go here.
+_of_network = eqx.filter_jit(_values)

@@ -1,5 +1,8 @@
 """Trajectories of vector fields, exact or learned, by Diffrax."""
 
+import functools
+from collections.abc import Callable
+
 import diffrax as dfx
 import equinox as eqx
 import jax
@@ -9,7 +12,16 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from . import checks
-from .integration import Family, field_of, outcomes, reasons, solve, starts, times
+from .integration import (
+    Family,
+    Program,
+    field_of,
+    outcomes,
+    reasons,
+    solve,
+    starts,
+    times,
+)
 from .model import cast
 
 _MAX_STEPS = 200_000
@@ -180,8 +192,10 @@ def simulate(
         family = cast(family, jnp.float64)
         found_lam, found_start = starts(family, lam, start, "M", "I", "d")
         lam = jnp.asarray(found_lam)
-        states, outcome = _simulate(
-            family,
+        x = jnp.asarray(found_start[0, 0])
+        field = Program(_field, family, lam[0], x)
+        states, outcome = field.run(
+            _simulate,
             lam,
             jnp.asarray(found_start),
             jnp.asarray(t),
@@ -192,9 +206,12 @@ def simulate(
         return Trajectories(lam, states, dt, outcome)
 
 
-@eqx.filter_jit
+def _field(family: Family) -> Callable[[Array, Array], Array]:
+    return lambda lam, x: field_of(family, lam)(x)
+
+
 def _simulate(
-    family: Family,
+    field: Program,
     lam: Array,
     start: Array,
     t: Array,
@@ -202,7 +219,7 @@ def _simulate(
     solver: dfx.AbstractAdaptiveSolver,
 ) -> tuple[Array, Array]:
     def one(lam: Array, start: Array) -> tuple[Array, Array]:
-        slope = field_of(family, lam)
+        slope = functools.partial(field, lam)
         return solve(slope, start, t, rtol, solver=solver, max_steps=_MAX_STEPS)
 
     # All trajectories in one batch: the loop takes as many steps as the slowest.
