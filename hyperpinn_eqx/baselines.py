@@ -3,6 +3,7 @@
 import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
@@ -73,7 +74,7 @@ class ConcatPINN(AbstractModel):
     def generate(self, scaled: Float[ArrayLike, " p"]) -> MainNet:
         scaled = checks.array("scaled", scaled, len(self.parameters))
         seen = self.parameters.embed(scaled.astype(self.net.dtype))
-        bias = self.net.biases[0] + self.lam_weight @ seen
+        bias = self.net.biases[0] + jax.lax.dot(self.lam_weight, seen)
         return eqx.tree_at(lambda net: net.biases[0], self.net, bias)
 
     def config(self) -> dict:

@@ -101,9 +101,11 @@ class Box:
         """Maps physical values to [-1, 1], through the logarithm on log axes.
 
         Raises:
-            ValueError: the last axis of `values` is not one for the intervals.
+            ValueError: the last axis of `values` is not one for the intervals, or a
+                range is too narrow for the precision of `values`.
         """
         values = checks.array("values", values, "...", len(self), empty=True)
+        self.check_resolved(values.dtype)
         columns = []
         for i, (low, high, log) in enumerate(
             zip(self.low, self.high, self.log, strict=True)
@@ -122,6 +124,7 @@ class Box:
             ValueError: as `scale`.
         """
         values = checks.array("values", values, "...", len(self), empty=True)
+        self.check_resolved(values.dtype)
         columns = []
         for i, (low, high, log) in enumerate(
             zip(self.low, self.high, self.log, strict=True)
@@ -131,6 +134,24 @@ class Box:
             v = values[..., i] * ((high - low) / 2) + (low + high) / 2
             columns.append(jnp.exp(v) if log else v)
         return jnp.stack(columns, axis=-1)
+
+    def check_resolved(self, dtype: np.dtype) -> None:
+        """Checks that every range holds enough numbers of a type.
+
+        Seconds since 1970, for one, are 128 apart in float32.
+        """
+        # Half precision has no more than 1024 between 1 and 2.
+        least = min(1024 * float(jnp.finfo(dtype).eps), 1 / 16)
+        for name, low, high, log in zip(
+            self.names, self.low, self.high, self.log, strict=True
+        ):
+            ends = np.log([low, high]) if log else np.array([low, high])
+            if low < high and np.ptp(ends) < least * np.max(np.abs(ends)):
+                raise ValueError(
+                    f"Box: {name} = {self.ranges()[name]}, expected a range of which "
+                    f"{dtype} can tell many values apart; measure {name} from another "
+                    "zero, or compute in float64"
+                )
 
     def embed(self, scaled: Float[Array, "*n d"]) -> Float[Array, "*n w"]:
         """What a network sees of scaled values: the sines of periodic axes come last.

@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from . import checks
 from .box import Box
-from .mainnet import MainNet, MainNetSpec, widths
+from .mainnet import MainNet, MainNetSpec, precision, widths
 from .model import AbstractModel
 
 Init = Literal["split", "common", "hyperfan", "plain"]
@@ -82,7 +82,7 @@ class HyperPINN(AbstractModel):
         checks.choice("init", init, (*_SHARE, "plain"))
         checks.random_key("key", key)
         self.main, self.parameters = main, parameters
-        trunk_key, bias_key, head_key, main_key = jr.split(key, 4)
+        trunk_key, bias_key, head_key, main_key, lam_key = jr.split(key, 5)
 
         self.weights, self.biases = start_trunk(
             (parameters.width, *hidden),
@@ -99,7 +99,7 @@ class HyperPINN(AbstractModel):
             return
         # Hyperfan-in, with the second moment of z measured instead of assumed: the
         # generated weight of a layer gets the variance that Glorot would give it.
-        lams = jr.uniform(key, (256, len(parameters)), minval=-1, maxval=1)
+        lams = jr.uniform(lam_key, (256, len(parameters)), minval=-1, maxval=1)
         power = jnp.mean(jnp.sum(jax.vmap(self.features)(lams) ** 2, axis=1))
         share = _SHARE[init]
         self.head = normal * (_glorot(main) * jnp.sqrt(share / power))[:, None]
@@ -119,7 +119,7 @@ class HyperPINN(AbstractModel):
         return trunk_features(self.parameters, self.weights, self.biases, scaled)
 
     def generate(self, scaled: Float[ArrayLike, " p"]) -> MainNet:
-        theta = self.head @ self.features(scaled) + self.theta0
+        theta = jax.lax.dot(self.head, self.features(scaled)) + self.theta0
         return self.main.unflatten(theta)
 
     def config(self) -> dict:
@@ -163,11 +163,13 @@ def trunk_features(
     scaled: Float[ArrayLike, " p"],
 ) -> Float[Array, " z"]:
     """The features z(λ) of such layers, all with tanh, for λ scaled to [-1, 1]."""
-    scaled = checks.array("scaled", scaled, len(parameters))
-    z = parameters.embed(scaled.astype(weights[0].dtype))
-    for w, b in zip(weights, biases, strict=True):
-        z = jnp.tanh(w @ z + b)
-    return z
+    dtype = weights[0].dtype
+    with precision(dtype):
+        scaled = checks.array("scaled", scaled, len(parameters))
+        z = parameters.embed(scaled.astype(dtype))
+        for w, b in zip(weights, biases, strict=True):
+            z = jnp.tanh(jax.lax.dot(w, z) + b)
+        return z
 
 
 def _glorot(main: MainNetSpec) -> Float[Array, " P"]:

@@ -1,5 +1,6 @@
 """Jets: a network's value and derivatives at points, in one forward pass."""
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from . import checks
 from .devices import auto_axes
-from .mainnet import MainNet
+from .mainnet import MainNet, precision
 
 
 class Jet(eqx.Module):
@@ -60,8 +61,8 @@ def jets(
 
     A `MainNet` takes the fast way: all derivatives up to second order travel through
     the layers together with the value, stacked as channels (forward-mode, Taylor
-    style), in the precision of its weights. Any other function is differentiated by
-    nested `jax.jvp` and gets the points as they are.
+    style), in the precision of its weights, whatever JAX's mode. Any other function is
+    differentiated by nested `jax.jvp` and gets the points as they are.
 
     Args:
         u: a function of one point of shape (d,).
@@ -84,6 +85,17 @@ def jets(
     [12.] [4.] [12.] [6.]
     """
     checks.function("u", u)
+    with precision(u.dtype) if isinstance(u, MainNet) else contextlib.nullcontext():
+        return _jets(u, points, derivatives, coordinates, reverse)
+
+
+def _jets(
+    u: Callable[[Float[Array, " d"]], Array],
+    points: Float[ArrayLike, "n d"],
+    derivatives: Sequence[str],
+    coordinates: Sequence[str],
+    reverse: bool,
+) -> Jet:
     points = checks.array("points", points, "n", "d", empty=True)
     letters = isinstance(coordinates, str)
     coordinates = _strings(
@@ -168,7 +180,7 @@ def _mlp_jets(
     ]
     seen = net.spec.scale(points).T
     w = net.weights[0]
-    a = w @ seen + net.biases[0][:, None]
+    a = jax.lax.dot(w, seen) + net.biases[0][:, None]
     slopes, curves = [], [jnp.zeros_like(a) for _ in second]
     for axis, rate in zip(first, rates, strict=True):
         if not box.periodic[axis]:
@@ -216,9 +228,10 @@ def _layer(
 ) -> list[Float[Array, "out n"]]:
     if "points" in auto_axes():
         # Joined, they would not be split as the points are.
-        return [w @ channel for channel in channels]
+        return [jax.lax.dot(w, channel) for channel in channels]
     # Channels one after the other along the points: one long product.
-    return jnp.split(w @ jnp.concatenate(channels, axis=1), len(channels), axis=1)
+    joined = jax.lax.dot(w, jnp.concatenate(channels, axis=1))
+    return jnp.split(joined, len(channels), axis=1)
 
 
 # The widest network whose products are written out.
@@ -252,7 +265,7 @@ def _product_forward(w: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
 
 def _product_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     w, x = saved
-    return g @ x.T, _written_out(w.T, g)
+    return jax.lax.dot(g, x.T), _written_out(w.T, g)
 
 
 _product.defvjp(_product_forward, _product_backward)

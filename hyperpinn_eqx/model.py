@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from .box import Box
-from .mainnet import MainNet
+from .mainnet import MainNet, precision
 
 Tree = TypeVar("Tree")
 
@@ -31,6 +31,8 @@ class AbstractModel(eqx.Module):
     def __call__(self, lam: ArrayLike) -> MainNet:
         """The main network for λ in physical units, shape (p,), or () if p is 1.
 
+        It is made in the precision of the model's weights, whatever JAX's mode.
+
         Raises:
             ValueError: λ has the wrong shape, is not finite, or is not positive where
                 its whole range is.
@@ -38,8 +40,10 @@ class AbstractModel(eqx.Module):
         Warns:
             UserWarning: λ lies outside the trained range.
         """
-        value = self.parameters.parameter(lam)
-        return self.generate(self.parameters.scale(value.astype(dtype_of(self))))
+        dtype = dtype_of(self)
+        with precision(dtype):
+            value = self.parameters.parameter(lam)
+            return self.generate(self.parameters.scale(value.astype(dtype)))
 
     @abc.abstractmethod
     def generate(self, scaled: Float[Array, " p"]) -> MainNet:

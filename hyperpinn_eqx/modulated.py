@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
@@ -53,7 +54,7 @@ class Modulator(eqx.Module):
 
     def __call__(self, scaled: Float[ArrayLike, " p"]) -> Float[Array, " m"]:
         z = trunk_features(self.parameters, self.weights, self.biases, scaled)
-        return self.head @ z
+        return jax.lax.dot(self.head, z)
 
 
 class FiLM(AbstractModel):
@@ -171,7 +172,7 @@ class LowRank(AbstractModel):
     def generate(self, scaled: Float[ArrayLike, " p"]) -> MainNet:
         each = jnp.split(self.modulator(scaled), len(self.left))
         moves = [
-            (u * s[None]) @ v.T
+            jax.lax.dot(u * s[None], v.T)
             for u, s, v in zip(self.left, each, self.right, strict=True)
         ]
         weights = [w + d[:, :-1] for w, d in zip(self.net.weights, moves, strict=True)]
