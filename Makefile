@@ -79,7 +79,7 @@ lint: $(STAMP)  ## Check style of code and notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP)  ## Check types of the package
+types: $(STAMP)  ## Check types of package and benchmarks
 	$(call heading,Types)
 	$(BIN)/mypy
 

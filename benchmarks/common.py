@@ -1,19 +1,44 @@
-"""What the benchmarks share: device settings, a fair timer, and a record."""
+"""What the benchmarks share: device settings, a fair timer, and a record.
 
+Each script takes `--quick`: all of its code, but sizes so small that it ends in seconds
+and its numbers tell nothing. Then no record is written.
+"""
+
+import dataclasses
+import functools
 import os
 import pathlib
 import platform
 import random
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar
+from unittest import mock
 
 import jax
 
-from hyperpinn_eqx import files
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx import experiments, files, lorenz_tables
 
 DATA = pathlib.Path(__file__).parent.parent / "book" / "data"
+QUICK = "--quick" in sys.argv
+_LOST = tempfile.TemporaryDirectory()
+_TINY: dict[type, dict[str, int]] = {
+    experiments.Adam: {"steps": 2, "n_lam": 2, "n_points": 4},
+    experiments.Continuation: {
+        **{"n_lam": 2, "first": 1, "steps": 1, "n_points": 8, "distill_steps": 2}
+    },
+    experiments.GaussNewton: {"steps": 1, "n_lam": 2, "n_points": 8, "rank": 4},
+    experiments.MultistepAdam: {"steps": 2, "n_windows": 4},
+    experiments.MultistepGaussNewton: {"steps": 1, "n_windows": 4, "rank": 4},
+}
+Name = TypeVar("Name", bound=Hashable)
+Trained = TypeVar(
+    "Trained", experiments.BurgersExperiment, experiments.LorenzExperiment
+)
 
 # TF32 would give GPUs fewer digits than CPUs, and other numbers than the tables.
 if jax.default_backend() == "gpu":
@@ -26,7 +51,8 @@ def made() -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "backend": jax.default_backend(),
         "cpus": os.cpu_count(),
-        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        "matmul_precision": jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+        or "default",
         "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", "default"),
         "jax": jax.__version__,
         "python": platform.python_version(),
@@ -41,8 +67,8 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def interleaved(
-    functions: Mapping[str, Callable[[], Any]], rounds: int
-) -> dict[str, list[float]]:
+    functions: Mapping[Name, Callable[[], Any]], rounds: int
+) -> dict[Name, list[float]]:
     """Seconds of each call, after one call of each to compile it.
 
     All functions take turns, so that ratios hold even if the machine's speed drifts,
@@ -50,7 +76,7 @@ def interleaved(
     """
     for function in functions.values():
         jax.block_until_ready(function())
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    seconds: dict[Name, list[float]] = {name: [] for name in functions}
     turns, shuffler = list(functions.items()), random.Random(0)
     for _ in range(rounds):
         shuffler.shuffle(turns)
@@ -60,8 +86,8 @@ def interleaved(
 
 
 def medians(
-    functions: Mapping[str, Callable[[], Any]], rounds: int
-) -> dict[str, float]:
+    functions: Mapping[Name, Callable[[], Any]], rounds: int
+) -> dict[Name, float]:
     """The median of what `interleaved` measures."""
     seconds = interleaved(functions, rounds)
     return {name: statistics.median(values) for name, values in seconds.items()}
@@ -93,7 +119,34 @@ def error_curve(card: dict[str, Any]) -> list[list[float]]:
     return [*points, [round(before, 1), card["error"]["mse"]]]
 
 
+def folder(path: str | pathlib.Path) -> pathlib.Path:
+    """Where to write; with `--quick` a folder that is gone in the end."""
+    return pathlib.Path(_LOST.name if QUICK else path)
+
+
+def tiny(experiment: Trained) -> Trained:
+    """The same stages for a small model, each over in no time."""
+    stages: list[Any] = list(experiment.stages)
+    small: dict[str, Any] = {
+        "stages": tuple(dataclasses.replace(s, **_TINY[type(s)]) for s in stages),
+        "hidden": experiment.hidden and (4, 3),
+    }
+    if isinstance(experiment, experiments.BurgersExperiment):
+        small["main"] = (2, 4, 1)
+    return dataclasses.replace(experiment, **small)
+
+
+def short_lorenz_runs() -> None:
+    """Lorenz data of one second instead of 25, and long runs of 40 instead of 200."""
+    data = functools.partial(hpx.simulate, duration=1.0)
+    mock.patch.object(experiments.lorenz, "simulate", data).start()
+    runs = functools.partial(hpx.long_run, duration=40.0)
+    mock.patch.object(lorenz_tables, "long_run", runs).start()
+
+
 def write(name: str, record: dict[str, Any]) -> None:
-    """Writes `book/data/<name>.json`, with what it was made on."""
+    """Writes `book/data/<name>.json`, with what it was made on; not with `--quick`."""
+    if QUICK:
+        return
     DATA.mkdir(exist_ok=True)
     files.write_json(DATA / f"{name}.json", {"made": made(), **record})

@@ -21,7 +21,6 @@ Record: `book/data/devices.json` (not with --quick). A few minutes on two cores.
 """
 
 import statistics
-import sys
 from collections.abc import Callable
 
 import jax
@@ -31,28 +30,27 @@ jax.config.update("jax_num_cpu_devices", 2)
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from common import medians, text, timed, told, write
+from common import QUICK, medians, text, timed, told, write
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import devices, kernel
 from hyperpinn_eqx.tables import markdown
 
-QUICK = "--quick" in sys.argv
 POINTS, STEP_POINTS = 64, 200
-GRADIENT = (64, 256, 1024, 4096)
+GRADIENT: tuple[int, ...] = (64, 256, 1024, 4096)
 # From the number of ν to the rows that each keeps: the same for each, or in all.
 STEPS_OF = {
     "64 rows for each ν": dict.fromkeys((8, 16, 32, 64), 64),
     "2048 rows in all": {n: 2048 // n for n in (32, 64, 128)},
 }
-ROUNDS, STEPS = 20, 4
+DEPTH, ROUNDS, STEPS = 6, 20, 4
 if QUICK:
-    GRADIENT, ROUNDS, STEPS = (16, 64), 3, 3
-    STEPS_OF = {"8 rows for each ν": {4: 8, 8: 8}, "64 rows in all": {8: 8, 16: 4}}
+    DEPTH, ROUNDS, STEPS, STEP_POINTS = 2, 3, 3, 20
+    GRADIENT, STEPS_OF = (4,), {"8 rows for each ν": {4: 8}}
 
 problem = hpx.Burgers()
 MESHES = {
-    n: devices.checked(jax.sharding.Mesh(jax.devices()[:n], ("lam",)))
+    n: jax.sharding.Mesh(jax.devices()[:n], ("lam",))
     for n in (1, 2)
     if n <= len(jax.devices())
 }
@@ -60,7 +58,7 @@ MESHES = {
 
 def untrained() -> hpx.HyperPINN:
     """The paper's HyperPINN."""
-    main = hpx.MainNetSpec((2, *6 * (8,), 1), problem.domain)
+    main = hpx.MainNetSpec((2, *DEPTH * (8,), 1), problem.domain)
     return hpx.HyperPINN(main, problem.parameters, (32, 32, 32, 16), key=jr.key(0))
 
 
@@ -157,8 +155,7 @@ def main() -> None:
                 for n_nu, rank in sizes.items()
             }
         show(f"One Gauss-Newton step, float64, {kept}", found["step"][kept])
-    if not QUICK:
-        write("devices", {"points": POINTS, "step_points": STEP_POINTS, **found})
+    write("devices", {"points": POINTS, "step_points": STEP_POINTS, **found})
 
 
 if __name__ == "__main__":

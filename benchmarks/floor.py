@@ -1,6 +1,6 @@
 """How well can the main network solve one equation? Its floor, for each viscosity.
 
-    python benchmarks/floor.py
+    python benchmarks/floor.py [--quick]
 
 Continuation from ν = 0.1 to 0.001 with more Gauss-Newton steps than the recipe takes:
 once with the plain network, once with the network that is odd in x by construction.
@@ -20,26 +20,32 @@ jax.config.update("jax_enable_x64", True)
 import common
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import experiments, tables
+from hyperpinn_eqx import tables
+from hyperpinn_eqx.experiments.burgers import BURGERS
 
-SHIPPED = experiments.EXPERIMENTS["burgers-hyperpinn"]
+SHIPPED = BURGERS[0]
+N_LAM, FIRST, STEPS, POINTS = (2, 1, 1, 20) if common.QUICK else (13, 400, 120, 2000)
 KINDS = {"plain": False, "odd in x": True}
+if common.QUICK:
+    SHIPPED = common.tiny(SHIPPED)
 
 
-def floor(symmetric: bool, nus: np.ndarray, first: int = 400, steps: int = 120) -> dict:
+def floor(symmetric: bool, nus: np.ndarray) -> dict:
     """The error of the main network at every ν of a path."""
     experiment = dataclasses.replace(SHIPPED, symmetric=symmetric, odd=symmetric)
     net_key, data_key, path_key = jr.split(jr.key(0), 3)
     problem = hpx.Burgers()
-    spec = experiment.build(key=net_key).main
-    rows = dataclasses.replace(experiment.rows(key=data_key), n_points=2000)
+    spec = hpx.MainNetSpec(
+        experiment.main, problem.domain, odd="x" if symmetric else None
+    )
+    rows = dataclasses.replace(experiment.rows(key=data_key), n_points=POINTS)
     begun = time.perf_counter()
     path = hpx.follow(
         spec.init(key=net_key),
         rows,
         jnp.asarray(nus)[:, None],
-        first=first,
-        steps=steps,
+        first=FIRST,
+        steps=STEPS,
         key=path_key,
     )
     t, x = np.linspace(0, 1, 101), np.linspace(-1, 1, 256)
@@ -58,7 +64,7 @@ def floor(symmetric: bool, nus: np.ndarray, first: int = 400, steps: int = 120) 
 
 def main() -> None:
     """Follows both paths, prints the table and writes the record."""
-    nus = np.geomspace(0.1, 0.001, 13)
+    nus = np.geomspace(0.1, 0.001, N_LAM)
     found = {kind: floor(symmetric, nus) for kind, symmetric in KINDS.items()}
     shown = [float(f"{nu:.4g}") for nu in nus]
     common.write("burgers-floor", {"nu": shown, "networks": found})

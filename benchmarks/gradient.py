@@ -1,6 +1,6 @@
 """How fast is one training gradient of a HyperPINN? Three ways to write one loss.
 
-    python benchmarks/gradient.py
+    python benchmarks/gradient.py [--quick]
 
 64 viscosities x 64 collocation points and the paper's networks, float32. All ways give
 the same gradient (checked), and take turns in one run, so that their ratio holds even
@@ -14,17 +14,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from common import medians
+from common import QUICK, medians
 from jax.flatten_util import ravel_pytree
 
 import hyperpinn_eqx as hpx
 
+M, N, DEPTH, ROUNDS = (4, 8, 2, 2) if QUICK else (64, 64, 6, 30)
 problem = hpx.Burgers()
-shape = hpx.MainNetSpec((2, *6 * (8,), 1), problem.domain)
+shape = hpx.MainNetSpec((2, *DEPTH * (8,), 1), problem.domain)
 model = hpx.HyperPINN(shape, problem.parameters, (32, 32, 32, 16), key=jr.key(0))
 batch = hpx.Batch(
-    hpx.log_uniform(problem.parameters, (64,), key=jr.key(1)),
-    hpx.uniform(problem.domain, (64, 64), key=jr.key(2)),
+    hpx.log_uniform(problem.parameters, (M,), key=jr.key(1)),
+    hpx.uniform(problem.domain, (M, N), key=jr.key(2)),
     *hpx.conditions(problem, key=jr.key(3)),
 )
 
@@ -78,15 +79,15 @@ def per_point(model: hpx.HyperPINN) -> jax.Array:
     return jnp.mean(r**2) + jnp.mean(d**2)
 
 
-def main(rounds: int = 30) -> None:
+def main() -> None:
     """Times every way in turn and prints medians and ratios."""
-    ways = {f.__doc__.rstrip("."): f for f in (package, nested, per_point)}
+    ways = {str(f.__doc__).rstrip("."): f for f in (package, nested, per_point)}
     gradients = {name: eqx.filter_jit(jax.grad(f)) for name, f in ways.items()}
     first, *others = (ravel_pytree(g(model))[0] for g in gradients.values())
     for other in others:
         assert jnp.linalg.norm(other - first) < 1e-3 * jnp.linalg.norm(first)
 
-    times = medians({n: partial(g, model) for n, g in gradients.items()}, rounds)
+    times = medians({n: partial(g, model) for n, g in gradients.items()}, ROUNDS)
     fastest = next(iter(times.values()))
     print(f"device: {jax.devices()[0].device_kind}, jax {jax.__version__}\n")
     print("| way | median, ms | ratio |\n| --- | ---: | ---: |")

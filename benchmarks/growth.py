@@ -17,39 +17,38 @@ Record: `book/data/growth.json` (not with --quick). A few minutes on two cores.
 """
 
 import math
-import sys
 from collections.abc import Callable
 
 import jax
 import jax.random as jr
 import numpy as np
-from common import medians, text, told, write
+from common import QUICK, medians, text, told, write
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx.tables import markdown
 
-QUICK = "--quick" in sys.argv
 FIXED = {"ν": 64, "points for each ν": 64, "width": 8}
-GRADIENT = {
+Sizes = dict[str, tuple[int, ...]]
+GRADIENT: Sizes = {
     "ν": (16, 32, 64, 128, 256),
     "points for each ν": (16, 64, 256, 1024),
     "width": (8, 16, 32, 64),
 }
 # Smaller than in a training: the largest has to fit into memory.
 FIXED_STEP = {"ν": 16, "points for each ν": 200, "width": 8}
-STEP = {"ν": (8, 16, 32, 64), "points for each ν": (100, 200, 400, 800)}
-ROUNDS, STEPS = 20, 6
+STEP: Sizes = {"ν": (8, 16, 32, 64), "points for each ν": (100, 200, 400, 800)}
+DEPTH, ROUNDS, STEPS = 6, 20, 6
 if QUICK:
-    ROUNDS, STEPS = 5, 3
-    GRADIENT = {name: sizes[:2] for name, sizes in GRADIENT.items()}
-    FIXED_STEP["ν"], STEP = 4, {"ν": (2, 4), "points for each ν": (50, 100)}
+    DEPTH, ROUNDS, STEPS = 2, 3, 3
+    GRADIENT, STEP = {"width": (4, 8)}, {"points for each ν": (20, 40)}
+    FIXED["ν"] = FIXED_STEP["ν"] = 2
 
 problem = hpx.Burgers()
 
 
 def untrained(width: int) -> hpx.HyperPINN:
     """The paper's HyperPINN with a main network of another width."""
-    main = hpx.MainNetSpec((2, *6 * (width,), 1), problem.domain)
+    main = hpx.MainNetSpec((2, *DEPTH * (width,), 1), problem.domain)
     return hpx.HyperPINN(main, problem.parameters, (32, 32, 32, 16), key=jr.key(0))
 
 
@@ -131,8 +130,7 @@ def main() -> None:
     show("One gradient, float32", FIXED, found["gradient"])
     found["step"] = sweep(STEP, FIXED_STEP, steps)
     show("One Gauss-Newton step, float64", FIXED_STEP, found["step"])
-    if not QUICK:
-        write("growth", {"fixed": FIXED, "fixed_step": FIXED_STEP, **found})
+    write("growth", {"fixed": FIXED, "fixed_step": FIXED_STEP, **found})
 
 
 if __name__ == "__main__":

@@ -20,23 +20,21 @@ products. Record: `book/data/inverse.json` (not with --quick). Five minutes.
 
 import functools
 import statistics
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import text, timed, told, write
+from common import QUICK, text, timed, told, write
 from spaces import chebyshev
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx.lorenz_tables import WithoutBias
 from hyperpinn_eqx.tables import markdown
 
-QUICK = "--quick" in sys.argv
-CASES, OBSERVATIONS = 10 if QUICK else 100, 20
+CASES, OBSERVATIONS = 3 if QUICK else 100, 20
 GRID, TOLERANCE, DURATION = 64, 1e-2, 2.0
 # From λ and what belongs to a case to its observations without noise.
 Predict = Callable[[jax.Array, Any], jax.Array]
@@ -50,7 +48,7 @@ class Problem(NamedTuple):
     true: np.ndarray
     clean: np.ndarray
     cases: list[Any]
-    ways: list[tuple[str, Predict, int]]
+    ways: Sequence[tuple[str, Predict, int]]
 
 
 def burgers() -> Problem:
@@ -122,8 +120,11 @@ def lorenz() -> Problem:
         return predict
 
     model = hpx.load_pretrained("lorenz-hyperpinn")
-    families = {"HyperPINN": model, "HyperPINN, unbiased": WithoutBias(model)}
-    families["exact field"] = problem
+    families: dict[str, Callable] = {
+        "HyperPINN": model,
+        "HyperPINN, unbiased": WithoutBias(model),
+        "exact field": problem,
+    }
     each = [(name, through(family), 500) for name, family in families.items()]
     clean = np.asarray(run.states[:, 0, 1:])
     return Problem(box, 0.5, lam, clean, list(jnp.asarray(start, jnp.float32)), each)
@@ -133,8 +134,8 @@ def measure(problem: Problem, predict: Predict, samples: int) -> dict[str, Any]:
     """Time, accuracy and coverage of one way to predict, over all cases."""
     box, true, noise = problem.box, problem.true, problem.noise
     rng = np.random.default_rng(2)
-    seen = problem.clean + noise * rng.normal(size=problem.clean.shape)
-    seen = list(jnp.asarray(seen, jnp.float32))
+    noisy = problem.clean + noise * rng.normal(size=problem.clean.shape)
+    seen = list(jnp.asarray(noisy, jnp.float32))
 
     @jax.jit
     def run(case: Any, seen: jax.Array) -> hpx.Inference:
@@ -190,8 +191,7 @@ def main() -> None:
             for way, r in rows
         ]
         print(f"{name}, noise {problem.noise}\n\n{markdown(head, lines)}\n")
-    if not QUICK:
-        write("inverse", record)
+    write("inverse", record)
 
 
 if __name__ == "__main__":

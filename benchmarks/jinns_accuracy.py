@@ -1,6 +1,6 @@
 """How accurate is a HyperPINN of jinns after the wall time that ours takes?
 
-    python benchmarks/jinns_accuracy.py [--seconds 120] [--only METHOD]
+    python benchmarks/jinns_accuracy.py [--seconds 120] [--only METHOD] [--quick]
 
 The networks of `burgers-hyperpinn`, the same scaling of t, x and log ν, and the same
 symmetry; jinns' own loss, sampler, initialisation, optimisers and `jinns.solve`. Every
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import jinns
 import optax
-from common import error_curve, told, write
+from common import QUICK, error_curve, told, write
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import experiments
@@ -110,7 +110,7 @@ def prepare(phase: Phase, u: Any, params: Any, data: tuple) -> tuple[Any, Any]:
 
 def train(phases: tuple[Phase, ...], seconds: float, key: jax.Array) -> dict[str, Any]:
     """Trains by jinns: the error at every part of the time, steps, and compile time."""
-    model = experiments.EXPERIMENTS[OURS].build(key=key)
+    model: Any = experiments.EXPERIMENTS[OURS].build(key=key)
     u, weights = jinns_setup.network(model, key=key)
     clock = compiling = share = 0.0
     steps, curve, next_part = [], [], 1
@@ -166,7 +166,8 @@ def ours(seconds: float) -> dict[str, Any]:
 def main() -> None:
     """Trains by every method, prints a table and, if it is whole, writes the record."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--seconds", type=float, default=0.1 if QUICK else 120.0)
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=list(METHODS))
     options = parser.parse_args()

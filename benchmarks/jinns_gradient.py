@@ -1,6 +1,6 @@
 """How fast is one training gradient beside jinns, on the same networks and points?
 
-    python benchmarks/jinns_gradient.py
+    python benchmarks/jinns_gradient.py [--quick]
 
 Burgers' equation for 64 viscosities x (64 collocation, 64 initial and 128 boundary
 points) and the paper's networks, float32. Both libraries get the same weights, must
@@ -20,18 +20,19 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import jinns
-from common import medians, told, write
+from common import QUICK, medians, told, write
 from jax.flatten_util import ravel_pytree
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx.tables import markdown
 
-M = N = 64
+M = N = 4 if QUICK else 64
+DEPTH, ROUNDS = (2, 2) if QUICK else (6, 30)
 OURS, SOLVE, GRAD = "hyperpinn_eqx", "jinns, as in `solve`", "jinns, `value_and_grad`"
 Way = Callable[[], tuple[jax.Array, Any]]
 
 problem = hpx.Burgers()
-shape = hpx.MainNetSpec((2, *6 * (8,), 1), problem.domain)
+shape = hpx.MainNetSpec((2, *DEPTH * (8,), 1), problem.domain)
 model = hpx.HyperPINN(shape, problem.parameters, (32, 32, 32, 16), key=jr.key(0))
 x = hpx.uniform(hpx.Box(x=(-1, 1)), (N,), key=jr.key(3))
 t = hpx.uniform(hpx.Box(t=(0, 1)), (N,), key=jr.key(4))
@@ -107,15 +108,15 @@ def difference(first: tuple, other: tuple) -> float:
     return max(gaps)
 
 
-def main(rounds: int = 30) -> None:
+def main() -> None:
     """Checks, takes turns, prints medians and ratios, and writes the record."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for terms, loss in (("physics and data", whole), ("physics", physics)):
         names = (OURS, SOLVE, GRAD)
         ways = dict(zip(names, (ours(loss), *theirs(loss is whole)), strict=True))
         gaps = {name: difference(ways[OURS](), way()) for name, way in ways.items()}
         assert max(gaps.values()) < 1e-3, gaps
-        seconds = medians(ways, rounds)
+        seconds = medians(ways, ROUNDS)
         rows += [
             {
                 "terms": terms,

@@ -3,7 +3,9 @@
 jinns (https://pypi.org/project/jinns) is the other JAX library with HyperPINNs. It is
 installed into `.venv-jinns`, beside this package and with the versions of
 requirements.lock, so that one process can run and check both with the same jax.
-Importing this module goes on inside that environment, which the first import makes.
+Importing this module goes on inside that environment, which the first import makes;
+but with `--quick` nothing is installed, and where jinns is missing the script says so
+and ends.
 """
 
 import os
@@ -11,7 +13,7 @@ import pathlib
 import subprocess
 import sys
 import warnings
-from typing import Any
+from typing import Any, TypeAlias
 
 ROOT = pathlib.Path(__file__).parent.parent
 JINNS = "1.10.2"
@@ -24,10 +26,13 @@ def _enter() -> None:
     python = home / "bin" / "python"
     # The last file that pip writes: an installation that was cut off starts again.
     if not list(home.glob(f"lib/*/site-packages/jinns-{JINNS}.dist-info/RECORD")):
+        if "--quick" in sys.argv:
+            print(f"jinns {JINNS} is not in {home.name}: nothing was run")
+            sys.exit()
         subprocess.run([sys.executable, "-m", "venv", home], check=True)
-        pip = [python, "-m", "pip", "install", "-q", "-c", "requirements.lock"]
+        pip = [str(python), *"-m pip install -q -c requirements.lock".split()]
         subprocess.run([*pip, f"jinns=={JINNS}", "-e", "."], cwd=ROOT, check=True)
-    os.execv(python, [python, *sys.argv])
+    os.execv(python, [str(python), *sys.argv])
 
 
 _enter()
@@ -44,8 +49,8 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 import hyperpinn_eqx as hpx
 
-Weights = PyTree[Array]  # in jinns a tree of its own, apart from the network
-Params = jinns.parameters.Params
+Weights: TypeAlias = PyTree[Array]  # in jinns a tree apart from the network
+Params: TypeAlias = jinns.parameters.Params
 
 
 def network(

@@ -1,6 +1,6 @@
 """What the shipped Lorenz models can do, beside what nothing could do better.
 
-    python benchmarks/lorenz_table.py
+    python benchmarks/lorenz_table.py [--quick]
 
 Prints the tables that `python -m hyperpinn_eqx evaluate` prints, and keeps the
 measurements of every row in `book/data/lorenz-table.json`, which the chapter shows.
@@ -31,6 +31,9 @@ def plain(value: Any) -> Any:
 def main() -> None:
     """Measures every row, prints the tables and writes the record."""
     names = tables.shipped(experiments.LorenzExperiment)
+    if common.QUICK:
+        common.short_lorenz_runs()
+        names = names[:1]
     models = {name: hpx.load_pretrained(name) for name in names}
     rows = lorenz_tables.measure_all(models)
     fields = [field.name for field in dataclasses.fields(lorenz_tables.LorenzRow)]

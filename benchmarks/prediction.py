@@ -13,7 +13,6 @@ first bias), and where the time of a prediction goes. About a minute on two core
 Record: `book/data/prediction.json` (not with --quick).
 """
 
-import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -21,18 +20,17 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from common import medians, text, told, write
+from common import QUICK, medians, text, told, write
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx.tables import markdown
 
 NU = 0.01
 BLOCK = 2000
-QUICK = "--quick" in sys.argv
 # Points, and rounds of turns.
 ROUNDS = {1: 500, 100: 500, 10_000: 200, 100_000: 30, 1_000_000: 9}
 if QUICK:
-    ROUNDS = {1: 100, 100: 100, 10_000: 30, 100_000: 3}
+    ROUNDS = {1: 9, 100: 9, 10_000: 3}
 MAIN, LARGE, SMALL = "burgers-hyperpinn", "burgers-large-pinn", "burgers-small-pinn"
 Way = Callable[[hpx.MainNet, jax.Array], jax.Array]
 
@@ -79,7 +77,10 @@ def probe(activation: Callable[[jax.Array], jax.Array]) -> Way:
     return in_blocks(forward)
 
 
-WAYS = {"point by point": point_by_point, "feature-first": feature_first}
+WAYS: dict[str, Way] = {
+    "point by point": point_by_point,
+    "feature-first": feature_first,
+}
 WAYS["written out"] = written_out
 WAYS[f"in blocks of {BLOCK}"] = in_blocks(feature_first)
 # ReLU costs next to nothing: what remains are the products.
@@ -91,7 +92,7 @@ def time_ways(
 ) -> dict[str, dict[str, float]]:
     """Median seconds of each way and network at n points."""
     points = hpx.uniform(hpx.Burgers().domain, (n,), key=jr.key(0))
-    turns = {}
+    turns: dict[tuple[str, str], Callable] = {}
     for way, function in ways.items():
         compiled = jax.jit(function)
         turns |= {(way, m): partial(compiled, u, points) for m, u in nets.items()}
@@ -147,9 +148,8 @@ def main() -> None:
     head = ["network", "weights", "tanh", "all", "ReLU for tanh", "one tanh"]
     print(markdown(head, rows))
 
-    if not QUICK:
-        record = {"nu": NU, "block": BLOCK, "prediction": found, "new_nu": new}
-        write("prediction", {**record, "paid_back": paid, "points": n, "probes": parts})
+    record = {"nu": NU, "block": BLOCK, "prediction": found, "new_nu": new}
+    write("prediction", {**record, "paid_back": paid, "points": n, "probes": parts})
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Draws the figure of the README from the shipped weights.
 
-python benchmarks/readme_figure.py
+python benchmarks/readme_figure.py [--quick]
 """
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from common import folder
 
 import hyperpinn_eqx as hpx
 
@@ -23,8 +24,9 @@ def main() -> None:
         ax.set_title(rf"$\nu = {nu}$")
         ax.label_outer()
     axes[0].legend(loc="lower left")
-    (root / "assets").mkdir(exist_ok=True)
-    fig.savefig(root / "assets" / "burgers.png", dpi=144)
+    assets = folder(root / "assets")
+    assets.mkdir(exist_ok=True)
+    fig.savefig(assets / "burgers.png", dpi=144)
 
 
 if __name__ == "__main__":

@@ -17,21 +17,20 @@ Record: `book/data/solver.json` (not with --quick). A few minutes on two cores.
 import functools
 import itertools
 import math
-import sys
 from collections.abc import Callable
+from typing import Any
 
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import medians, text, timed, told, write
-from prediction import MAIN, feature_first, in_blocks
+from common import QUICK, medians, text, timed, told, write
+from prediction import MAIN, Way, feature_first, in_blocks
 from spaces import chebyshev, sines, volumes
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx.tables import markdown
 
-QUICK = "--quick" in sys.argv
 NUS = np.geomspace(0.1, 0.001, 2 if QUICK else 5)
 SIZES = (32, 96, 192) if QUICK else (12, 16, 24, 32, 48, 64, 80, 96, 128, 192, 256)
 TOLERANCES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
@@ -105,16 +104,18 @@ def main() -> None:
     model, card = hpx.load_pretrained(MAIN), hpx.load_card(MAIN)
     grid = jnp.asarray(np.stack(np.meshgrid(T, X, indexing="ij"), -1).reshape(-1, 2))
     few = hpx.uniform(hpx.Burgers().domain, (FEW,), key=jax.random.key(0))
-    ways = {"whole": feature_first, "blocks": in_blocks(feature_first)}
-    ways = {k: jax.jit(lambda m, nu, p, f=f: f(m(nu), p)) for k, f in ways.items()}
-    runs = []
+    forms: dict[str, Way] = {"whole": feature_first, "blocks": in_blocks(feature_first)}
+    ways = {k: jax.jit(lambda m, nu, p, f=f: f(m(nu), p)) for k, f in forms.items()}
+    runs: list[dict[str, Any]] = []
     for nu in NUS:
         exact = hpx.Burgers().exact(T[:, None], X, nu)
         args = model, jnp.float32(nu)
         error = np.asarray(ways["whole"](*args, grid), float) - exact.ravel()
         wanted = float(np.mean(error**2))
         solve, record = fastest(nu, exact, wanted)
-        turns = {w: functools.partial(f, *args, grid) for w, f in ways.items()}
+        turns: dict[str, Callable] = {
+            w: functools.partial(f, *args, grid) for w, f in ways.items()
+        }
         turns |= {"few": functools.partial(ways["whole"], *args, few), "solver": solve}
         found = medians(turns, 30)
         found["grid"] = min(found.pop("whole"), found.pop("blocks"))
@@ -141,8 +142,7 @@ def main() -> None:
         paid[name] = training / saved if saved > 0 else None
         after = f"after {paid[name]:.2g} ν" if saved > 0 else "never"
         print(f"- {FEW if name == 'few' else len(grid)} points a ν: {after}")
-    if not QUICK:
-        write("solver", {"training_seconds": training, "paid_back": paid, "runs": runs})
+    write("solver", {"training_seconds": training, "paid_back": paid, "runs": runs})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How large is the error outside the trained range, and who notices?
 
-    OPENBLAS_NUM_THREADS=1 python benchmarks/trust.py
+    OPENBLAS_NUM_THREADS=1 python benchmarks/trust.py [--quick]
 
 For the five shipped families with an exact solution: 64 λ of the trained range and 64
 outside, up to a factor of three beyond the ends of a logarithmic range and half of its
@@ -16,6 +16,8 @@ estimate above 0.97 over all, 0.8 inside, and values within a factor of two.
 
 import time
 import warnings
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 
@@ -25,30 +27,34 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from common import told, write
+from common import QUICK, told, write
+from jaxtyping import ArrayLike
 from scipy.stats import spearmanr
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx.problems.burgers import sine_wave
 
-N = 64
-SMALL = ((3,), (6,), (4, 4), (8, 8), (8, 8, 8))
+N, STEPS = (4, 3) if QUICK else (64, 400)
+SMALL: tuple[tuple[int, ...], ...] = ((3,), (6,), (4, 4), (8, 8), (8, 8, 8))
 
 
 class Burgers(hpx.Burgers):
     """Without a limit of ν: at 0.0003, Cole-Hopf's exponents do not yet overflow."""
 
-    def exact(self, t, x, nu):
+    def exact(self, t: ArrayLike, x: ArrayLike, nu: ArrayLike) -> np.ndarray:
         return sine_wave(t, x, nu)
 
 
-FAMILIES = {
+FAMILIES: dict[str, hpx.AbstractPDE] = {
     "burgers-hyperpinn": Burgers(),
     "allen-cahn-hyperpinn": hpx.AllenCahn(),
     "transport-hyperpinn": hpx.Transport(),
     "burgers-wave-hyperpinn": hpx.BurgersWave(),
     "plume-hyperpinn": hpx.Plume(),
 }
+if QUICK:
+    FAMILIES = {"transport-hyperpinn": hpx.Transport()}
+    SMALL = SMALL[:1]
 
 
 def wider(box: hpx.Box) -> hpx.Box:
@@ -78,13 +84,18 @@ def draw(box: hpx.Box) -> np.ndarray:
 
 
 @eqx.filter_jit
-def witnesses(model, problem, lams, key):
+def witnesses(
+    model: hpx.AbstractModel,
+    problem: hpx.AbstractPDE,
+    lams: jax.Array,
+    key: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
     """Residual and loss as roots of mean squares, relative to that of u."""
     point_key, edge_key = jr.split(key)
     points = hpx.uniform(problem.domain, (2000,), key=point_key)
     edges = hpx.conditions(problem, 400, 400, key=edge_key)
 
-    def one(lam):
+    def one(lam: jax.Array) -> tuple[jax.Array, jax.Array]:
         batch = hpx.Batch(lam[None], points[None], *edges)
         loss = hpx.pinn_loss(model, problem, batch)
         u = hpx.jets(model(lam), points, (), problem.domain.names).value
@@ -94,25 +105,27 @@ def witnesses(model, problem, lams, key):
     return jax.lax.map(one, lams)
 
 
-def shown(values):
+def shown(values: Iterable[float]) -> list[float]:
+    """Four digits of each."""
     return [float(f"{value:.4g}") for value in values]
 
 
-def measure(name, model, problem):
+def measure(name: str, model: Any, problem: hpx.AbstractPDE) -> dict[str, Any]:
+    """Errors and witnesses of a shipped family, inside and outside."""
     box = problem.parameters
     lams = draw(box)
     flat = lams[:, 0] if len(box) == 1 else lams
     error = hpx.family_error(model, problem, n_t=41, lams=flat).relative_l2
     residual, loss = witnesses(model, problem, jnp.asarray(lams), jr.key(3))
 
-    def estimate():
+    def estimate() -> np.ndarray:
         return hpx.estimated_error(model, problem, lams=flat, key=jr.key(4)).relative_l2
 
     found = estimate()
     start = time.perf_counter()
     estimate()
     seconds = (time.perf_counter() - start) / len(lams)
-    columns = {"residual": residual, "loss": loss, "estimate": found}
+    columns: dict[str, Any] = {"residual": residual, "loss": loss, "estimate": found}
     print(f"{name}: {1e3 * seconds:.0f} ms for an estimate")
     parts = {"inside": slice(0, N), "outside": slice(N, None), "all": slice(None)}
     for part, s in parts.items():
@@ -133,16 +146,16 @@ def measure(name, model, problem):
     }
 
 
-def too_small():
+def too_small() -> list[dict[str, Any]]:
     """Single networks for transport, each trained to its limit at one λ."""
-    problem, rows = hpx.Transport(), []
+    problem, rows = hpx.Transport(), list[dict[str, Any]]()
     lam = np.array([[0.5, 0.01, 1.0]])
     edges = hpx.conditions(problem, 100, 200, key=jr.key(5))
     loss = hpx.PINNRows(problem, *edges, n_points=1000)
     for hidden in SMALL:
         spec = hpx.MainNetSpec((2, *hidden, 1), problem.domain)
         start, key = spec.init(key=jr.key(6)), jr.key(7)
-        path = hpx.follow(start, loss, lam, first=400, key=key, progress=False).model
+        path = hpx.follow(start, loss, lam, first=STEPS, key=key, progress=False).model
         model = hpx.SingleNet(spec.unflatten(path[0]), problem.parameters)
         error = hpx.family_error(model, problem, n_t=41, lams=lam).relative_l2[0]
         found = [
@@ -163,14 +176,16 @@ def too_small():
 
 def reference() -> dict:
     """That the exact solution is one, at a ν that `Burgers.exact` refuses."""
-    nu, t = 4e-4, [0.5, 1.0]
-    x, u = hpx.burgers_reference(t, nu, n=8192, rtol=1e-7)
-    gap = np.abs(u - sine_wave(np.array(t)[:, None], x, nu))
+    nu, t = 4e-4, np.array([0.5, 1.0])
+    n = 64 if QUICK else 8192
+    x, u = hpx.burgers_reference(t, nu, n=n, rtol=1e-7)
+    gap = np.abs(u - sine_wave(t[:, None], x, nu))
     away = np.abs(x) > 20 * nu
     return {"nu": nu, "difference": float(f"{gap[:, away].max():.1e}")}
 
 
 def main() -> None:
+    """Measures everything and writes the record."""
     warnings.filterwarnings("ignore", ".*outside the trained range")
     print(told())
     record = {
