@@ -404,3 +404,19 @@ def test_with_the_same_rows_in_all_the_system_costs_the_same():
     grows = record("devices")["step"]["64 rows for each ν"]
     share = [row["of it, the solution"] / int(n) for n, row in grows.items()]
     assert share == sorted(share) and share[-1] > 4 * share[0]
+
+
+def last_exponents(kind):
+    """The power of the size with which the time grows over the last step."""
+    found = {}
+    for what, times in record("growth")[kind].items():
+        (m, s), (n, t) = list(times.items())[-2:]
+        found[what] = np.log(t / s) / np.log(int(n) / int(m))
+    return found
+
+
+def test_exponents_are_those_that_the_exercise_explains():
+    gradient, step = last_exponents("gradient"), last_exponents("step")
+    assert gradient["points for each ν"] > 1
+    assert 1 < gradient["width"] < 2
+    assert 1 < step["ν"] < 3 and step["points for each ν"] < 1
