@@ -3,8 +3,8 @@
 A typed number is right on the day on which it is typed. So results go into sentences
 by MyST-NB's `glue`, and what a machine can recognise as a result must not be typed: a
 number with a unit of time or memory, per cent, a factor, a power of ten, and any
-decimal that the page also prints. Data of problems, conventions and the paper's own figures are
-listed in `typed_numbers.toml`, each with its reason.
+decimal that the page also prints. Data of problems, conventions and the paper's own
+figures are listed in `typed_numbers.toml`, each with its reason.
 """
 
 import ast
