@@ -108,9 +108,6 @@ class Rod(hpx.AbstractPDE):
     def residual(self, u, s, lam):
         return u.ss - 2 * lam
 
-    def initial(self, s, lam):
-        raise AssertionError("there is no initial time")
-
     def boundary(self, s, lam):
         return self.exact(s[0], lam)
 
