@@ -141,12 +141,14 @@ class Box:
         Seconds since 1970, for one, are 128 apart in float32.
         """
         # Half precision has no more than 1024 between 1 and 2.
-        least = min(1024 * float(jnp.finfo(dtype).eps), 1 / 16)
+        kind = jnp.finfo(dtype)
+        least = min(1024 * float(kind.eps), 1 / 16)
         for name, low, high, log in zip(
             self.names, self.low, self.high, self.log, strict=True
         ):
             ends = np.log([low, high]) if log else np.array([low, high])
-            if low < high and np.ptp(ends) < least * np.max(np.abs(ends)):
+            near = low < high and np.ptp(ends) < least * np.max(np.abs(ends))
+            if near or max(-low, high) > float(kind.max):
                 raise ValueError(
                     f"Box: {name} = {self.ranges()[name]}, expected a range of which "
                     f"{dtype} can tell many values apart; measure {name} from another "

@@ -100,13 +100,14 @@ class FiLM(AbstractModel):
         self.net, self.parameters = main.init(key=net_key), parameters
 
     def generate(self, scaled: Float[ArrayLike, " p"]) -> MainNet:
-        scale, shift = jnp.split(self.modulator(scaled), 2)
-        weights, biases, at = list(self.net.weights), list(self.net.biases), 0
-        for i, n in enumerate(self.net.spec.sizes[1:-1]):
-            gamma, beta = 1 + scale[at : at + n], shift[at : at + n]
+        sizes = self.net.spec.sizes[1:-1]
+        parts = jax.lax.split(self.modulator(scaled), sizes + sizes)
+        moves = zip(parts[: len(sizes)], parts[len(sizes) :], strict=True)
+        weights, biases = list(self.net.weights), list(self.net.biases)
+        for i, (scale, beta) in enumerate(moves):
+            gamma = 1 + scale
             weights[i] = gamma[:, None] * weights[i]
             biases[i] = gamma * biases[i] + beta
-            at += n
         return MainNet(weights, biases, self.net.spec)
 
     def config(self) -> dict:
@@ -175,8 +176,9 @@ class LowRank(AbstractModel):
             jax.lax.dot(u * s[None], v.T)
             for u, s, v in zip(self.left, each, self.right, strict=True)
         ]
-        weights = [w + d[:, :-1] for w, d in zip(self.net.weights, moves, strict=True)]
-        biases = [b + d[:, -1] for b, d in zip(self.net.biases, moves, strict=True)]
+        pairs = [_columns(move) for move in moves]
+        weights = [w + d for w, (d, _) in zip(self.net.weights, pairs, strict=True)]
+        biases = [b + d for b, (_, d) in zip(self.net.biases, pairs, strict=True)]
         return MainNet(weights, biases, self.net.spec)
 
     def config(self) -> dict:
@@ -227,13 +229,19 @@ class LastLayer(AbstractModel):
         out, size = self.net.spec.shapes[-1]
         moves = self.modulator(scaled).reshape(out, size + 1)
         # As every weight starts: by Glorot.
-        moves = moves * math.sqrt(2 / (out + size))
+        move, shift = _columns(moves * math.sqrt(2 / (out + size)))
         (*weights, w), (*biases, b) = self.net.weights, self.net.biases
         spec = self.net.spec
-        return MainNet((*weights, w + moves[:, :-1]), (*biases, b + moves[:, -1]), spec)
+        return MainNet((*weights, w + move), (*biases, b + shift), spec)
 
     def config(self) -> dict:
         return _config(self)
+
+
+def _columns(move: Float[Array, "_ _"]) -> tuple[Array, Array]:
+    """The part of a move that is the weights', and that of the bias."""
+    weights, bias = jax.lax.split(move, [move.shape[1] - 1, 1], axis=1)
+    return weights, bias.ravel()
 
 
 def _keys(main: MainNetSpec, key: PRNGKeyArray, n: int = 2) -> list[PRNGKeyArray]:

@@ -32,6 +32,45 @@ def test_the_centre_of_a_log_axis_is_the_geometric_mean(x64):
     np.testing.assert_allclose(LOG.unscale(jnp.array([0.0])), [1e-2], rtol=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "kind", "dtypes"),
+    [
+        (1.7e9, 1.7e9 + 60, (), ["float64"]),
+        (1e5, 1e5 + 1, (), ["float64"]),
+        (-1.0, 1.0, (), ["float16", "bfloat16", "float32", "float64"]),
+        (1e3, 1e3 + 1, (), ["float32", "float64"]),
+        # By their logarithms, which lie further apart, or nearer.
+        (1e-30, 1e30, ("log",), ["bfloat16", "float32", "float64"]),
+        (1e30, 1.001e30, ("log",), ["float64"]),
+        (1e9, 1e9 + 1, ("periodic",), ["float64"]),
+        (1e9, 1e9, (), ["bfloat16", "float32", "float64"]),
+    ],
+)
+def test_a_range_that_the_precision_cannot_resolve_is_an_error(
+    low, high, kind, dtypes, x64
+):
+    box = Box(x=(0, 1), time=(low, high, *kind))
+    for dtype in ("float16", "bfloat16", "float32", "float64"):
+        values = jnp.zeros(2, dtype)
+        for to in (box.scale, box.unscale, jax.jit(box.unscale)):
+            if dtype in dtypes:
+                to(values)
+            else:
+                with pytest.raises(ValueError, match=f"time = .*{dtype}"):
+                    to(values)
+
+
+def test_times_since_1970_are_neither_drawn_nor_learned_in_float32(getkey):
+    box = Box(time=(1.7e9, 1.7e9 + 60), x=(0, 1))
+    with pytest.raises(ValueError, match="time = "):
+        hpx.uniform(box, (3,), key=getkey())
+    net = hpx.MainNetSpec((2, 3, 1), box).init(key=getkey())
+    with pytest.raises(ValueError, match="time = "):
+        net(jnp.array([1.7e9, 0.5]))
+    with pytest.raises(ValueError, match="time = "):
+        hpx.jets(net, jnp.array([[1.7e9, 0.5]]))
+
+
 def test_a_fixed_parameter_scales_to_zero():
     box = Box(fixed=(7, 7))
     assert box.scale(jnp.array([7.0])) == 0

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import Burgers, FamilyError, family_error
-from hyperpinn_eqx.metrics import physical
+from hyperpinn_eqx import Burgers, FamilyError, family_error, metrics
+from hyperpinn_eqx.metrics import EvaluationSet, physical
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_the_grid_is_finer_along_a_single_coordinate(problem, shapes, getkey):
     assert seen == [shapes]
 
 
-def test_the_exact_solution_is_evaluated_once_and_remembered(constant):
+def test_many_models_are_measured_by_one_exact_solution(constant):
     seen = []
 
     class Counted(Decay):
@@ -229,16 +229,65 @@ def test_the_exact_solution_is_evaluated_once_and_remembered(constant):
             seen.append(lam)
             return 0 * t + x * lam
 
-    def look(lams, **counts):
-        size = {"n_t": 3, "n_x": 4} | counts
-        return family_error(constant, Counted(), lams=np.array(lams), **size).mse
+    size = {"n_t": 3, "n_x": 4, "lams": np.array([0.5, 1.0])}
+    points = EvaluationSet(Counted(), **size)
+    for model in (constant, hpx.cast(constant, jnp.bfloat16)):
+        found = points.error(model).mse
+        np.testing.assert_array_equal(found, points.error(model).mse)
+        assert seen == [0.5, 1.0]
+    np.testing.assert_array_equal(found, family_error(model, Counted(), **size).mse)
+    assert seen == 2 * [0.5, 1.0]
 
-    first = look([0.5, 1.0])
-    np.testing.assert_array_equal(look([0.5, 1.0]), first)
-    assert seen == [0.5, 1.0]
-    assert np.all(look([0.7, 1.0]) != first * [1, 0])
-    assert np.all(look([0.5, 1.0], n_x=5) != first)
-    assert seen == [0.5, 1.0, 0.7, 1.0, 0.5, 1.0]
+
+class Loose(hpx.AbstractModel):
+    """Networks that are plain functions, of which each λ has a new one."""
+
+    scale: jax.Array
+    parameters: hpx.Box = eqx.field(static=True, default=Burgers.parameters)
+    traced: list = eqx.field(static=True, default_factory=list)
+
+    def generate(self, scaled):
+        self.traced.append(scaled)
+        return lambda p: self.scale[0] * jnp.sin(p[1]) * scaled[0]
+
+    def config(self):
+        return {}
+
+
+def test_plain_functions_of_lambda_are_compiled_once_for_all_lambda(unchecked):
+    model = Loose(jnp.ones(1))
+    found = family_error(model, Burgers(), n_lam=5, n_t=2, n_x=3)
+    assert len(model.traced) == 1
+    one = family_error(model, Burgers(), lams=found.lam[3:4], n_t=2, n_x=3)
+    np.testing.assert_allclose(found.mse[3:4], one.mse, rtol=1e-12)
+
+
+def test_a_fine_grid_is_evaluated_in_blocks(monkeypatch):
+    sizes = []
+
+    def u(p):
+        jax.debug.callback(lambda p: sizes.append(1), p)
+        return p[0] + 10 * p[1]
+
+    monkeypatch.setattr(metrics, "_AT_ONCE", 5)
+    found = hpx.on_grid(u, np.arange(4.0), np.arange(3.0))
+    np.testing.assert_array_equal(found, np.arange(4)[:, None] + 10 * np.arange(3))
+    jax.effects_barrier()
+    # Twelve points in three blocks of four.
+    assert sizes == 12 * [1]
+    found = hpx.on_grid(lambda p: p[0], np.arange(11.0))
+    np.testing.assert_array_equal(found, np.arange(11))
+
+
+def test_a_float64_network_on_a_grid_is_measured_in_float64():
+    main = hpx.MainNetSpec((2, 3, 1), Burgers.domain)
+    t, x = np.array([1 / 3]), np.array([1 / 7])
+    with jax.enable_x64(True):
+        net = hpx.cast(main.init(key=jax.random.key(0)), "float64")
+        expected = np.asarray(net(np.array([1 / 3, 1 / 7])))
+    for u in (net, lambda p: net(p)):
+        assert hpx.on_grid(u, t, x).dtype == np.float64
+    np.testing.assert_allclose(hpx.on_grid(net, t, x), expected[None, None], rtol=1e-15)
 
 
 def test_parameters_are_checked_by_their_range(unchecked):

@@ -217,3 +217,61 @@ def test_a_model_computes_in_its_own_precision(weights, given, x64, model):
     assert (value.dtype, slope.dtype) == (weights, given)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     np.testing.assert_allclose(slope.astype(float), same.astype(float), rtol=1e-5)
+
+
+@pytest.fixture
+def wide(model):
+    """A model in float64, in a session that is not."""
+    with jax.enable_x64(True):
+        return cast(model, "float64")
+
+
+def _ways(model):
+    """Values and derivatives of a model, by all that JAX transforms."""
+    rest = eqx.partition(model, eqx.is_array)[1]
+    points = np.float32([[0.25, 0.5], [0.75, -0.5]])
+
+    def at(arrays, lam):
+        return jax.vmap(eqx.combine(arrays, rest)(lam))(points)
+
+    def last(arrays, lam):
+        return at(arrays, lam)[-1]
+
+    def curved(arrays, lam):
+        return hpx.jets(eqx.combine(arrays, rest)(lam), points, reverse=True).xx[-1]
+
+    yield "values", at
+    yield "forward by λ", jax.jacfwd(at, 1)
+    yield "reverse by λ", jax.grad(last, 1)
+    yield "forward by weights", lambda a, lam: jax.jvp(at, (a, lam), (a, lam))
+    yield "reverse by weights", jax.grad(last)
+    yield "reverse by weights of jets", jax.grad(curved)
+    yield "forward over reverse", jax.jacfwd(jax.grad(last), 1)
+    yield "reverse over reverse", jax.grad(lambda a, lam: jax.grad(last, 1)(a, lam))
+    yield (
+        "reverse by λ, batched",
+        lambda a, lam: jax.vmap(lambda lam: jax.grad(last, 1)(a, lam))(
+            jnp.stack([lam, lam])
+        ),
+    )
+
+
+def test_a_float64_model_computes_in_float64_in_any_session(wide):
+    arrays, lam = eqx.filter(wide, eqx.is_array), np.float32(0.3)
+    for name, way in _ways(wide):
+        with jax.enable_x64(True):
+            expected = jax.jit(way)(arrays, lam)
+        found = jax.jit(way)(arrays, lam)
+        for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+            assert one.dtype == other.dtype, name
+            scale = 1e-14 if one.dtype == np.float64 else 1e-7
+            np.testing.assert_allclose(one, other, rtol=scale, atol=scale, err_msg=name)
+
+
+def test_neither_lambda_nor_points_are_rounded_before_a_float64_model(wide):
+    lam, point = 1 / 3, np.array([1 / 3, 1 / 7])
+    with jax.enable_x64(True):
+        expected = wide(lam)(point)
+    found = wide(lam)(point)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-15)

@@ -16,6 +16,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from .. import checks
 from ..hypernet import HyperPINN
+from ..mainnet import precision
 from ..metrics import on_grid
 from ..model import cast, dtype_of
 from ..problems import AbstractPDE, Burgers, Lorenz
@@ -102,7 +103,8 @@ def live_figure(
         )
     if lam is None:
         lam = model.parameters.unscale(jnp.zeros(len(model.parameters)))
-    start = model.parameters.parameter(lam)
+    with precision(dtype_of(model)):
+        start = model.parameters.parameter(lam)
     limits = _range(model) if kind == "waves" else None
     data = {
         "kind": kind,
