@@ -1,5 +1,17 @@
+import concurrent.futures
+import copy
+import dataclasses
+import gc
+import importlib
+import inspect
+import itertools
+import multiprocessing
 import os
+import pickle
+import pkgutil
 import signal
+import sys
+import weakref
 
 import equinox as eqx
 import jax
@@ -12,6 +24,7 @@ import pytest
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Loss, TrainingStopped, fit
 from hyperpinn_eqx.journal import Journal, Stopped
+from hyperpinn_eqx.training import History
 
 
 def square(x, key):
@@ -315,31 +328,6 @@ def test_junk_for_a_fit(throw_junk_at, tmp_path):
     )
 
 
-def test_a_watch_has_to_return_a_dictionary(unchecked):
-    with pytest.raises(
-        TypeError, match=r"watch\(model, seconds\) = 3, expected a dict"
-    ):
-        run(watch=lambda model, seconds: 3)
-
-
-def test_junk_for_results(throw_junk_at):
-    result = run(steps=1)
-    history, seconds = result.history, result.seconds
-    throw_junk_at(hpx.FitResult, model=result.model, history=history, seconds=seconds)
-    throw_junk_at(hpx.TrainingStopped, reason="it is over", result=result)
-
-
-def test_seconds_are_counted():
-    assert run().seconds > 0
-
-
-@pytest.mark.parametrize("name", ["steps", "chunk"])
-@pytest.mark.parametrize("value", [0, -1])
-def test_no_steps_are_an_error(name, value):
-    with pytest.raises(ValueError, match=f"{name} = {value}, .* at least 1"):
-        run(**{name: value})
-
-
 class Interrupting(Journal):
     """A journal that gets a signal at the end of a given step."""
 
@@ -377,6 +365,424 @@ def same(found, expected):
 def unstopped():
     """The training that was never stopped."""
     return run(**LONG)
+
+
+@pytest.fixture(scope="module")
+def begun():
+    """The same training after two chunks."""
+    return run(**LONG | {"steps": 6})
+
+
+def stopping_at(step, answer=True):
+    """A watch that ends a training of LONG after some step."""
+    calls = itertools.count(1)
+    return lambda model, seconds: {"stop": answer} if next(calls) * 3 >= step else {}
+
+
+@pytest.mark.parametrize("yes", [True, np.True_, np.array(True), jnp.array(True)])
+def test_a_watch_may_end_a_training(yes, begun):
+    result = run(**LONG, watch=stopping_at(6, yes))
+    np.testing.assert_array_equal(result.history["step"], [3, 6])
+    np.testing.assert_array_equal(result.history["stop"], [np.nan, 1])
+    assert result.model == begun.model
+
+
+@pytest.mark.parametrize("no", [False, np.False_, jnp.array(False)])
+def test_a_watch_that_does_not_end_a_training_changes_nothing(no, unstopped):
+    result = run(**LONG, watch=lambda model, seconds: {"stop": no})
+    assert result.model == unstopped.model
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [True, False, None, 3, "stop", ["stop"], 1j]
+    + [{"stop": value} for value in (1, 0.0, None, "yes", np.array([True]), [True])],
+)
+def test_a_watch_says_it_in_one_way_only(answer, unchecked):
+    with pytest.raises(TypeError, match="watch.*expected a dict") as caught:
+        run(steps=4, chunk=2, watch=lambda model, seconds: answer)
+    np.testing.assert_array_equal(caught.value.result.history["step"], [2])
+
+
+@pytest.mark.parametrize("name", ["step", "seconds", "total", "near"])
+def test_a_watch_overwrites_nothing(name):
+    with pytest.raises(ValueError, match=f"watch.*{name}.*expected"):
+        run(watch=lambda model, seconds: {name: 0.0})
+
+
+def test_a_training_that_a_watch_has_ended_goes_on_if_it_is_to(unstopped, tmp_path):
+    path = tmp_path / "journal"
+    ended = run(**LONG, watch=stopping_at(6), journal=Journal(path, {}, every=0.0))
+    asked = []
+
+    def once_more(model, seconds):
+        asked.append(float(model))
+        return {"stop": True}
+
+    again = run(**LONG, watch=once_more, journal=Journal(path, {}, resume=True))
+    same(again, ended)
+    assert asked == [float(ended.model)]
+    on = run(**LONG, journal=Journal(path, {}, resume=True))
+    assert on.model == unstopped.model
+    np.testing.assert_array_equal(on.history["step"], unstopped.history["step"])
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenError(Exception):
+    """An exception that takes no new attributes."""
+
+    why: str = "enough"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyboardInterrupt(), ZeroDivisionError("by 0"), FrozenError(), SystemExit(2)],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("kept", [False, True])
+def test_whatever_ends_a_training_leaves_a_result(
+    error, kept, begun, unstopped, tmp_path
+):
+    stop = stopping_at(6)
+
+    def watch(model, seconds):
+        if stop(model, seconds):
+            raise error
+        return {"half": 0.5}
+
+    path = tmp_path / "journal"
+    journal = Journal(path, {}, every=0.0) if kept else None
+    with pytest.raises(type(error)) as caught:
+        run(**LONG, watch=watch, journal=journal)
+    assert caught.value is error
+    result = error.result
+    assert isinstance(result, hpx.FitResult)
+    assert result.model == begun.model
+    np.testing.assert_array_equal(result.history["step"], [3, 6])
+    np.testing.assert_array_equal(result.history["half"], [0.5, np.nan])
+    assert result.seconds >= result.history["seconds"][-1] > 0
+    if kept:
+        resumed = run(**LONG, journal=Journal(path, {}, resume=True))
+        assert resumed.model == unstopped.model
+
+
+def test_an_interrupt_leaves_a_result_with_and_without_a_journal(tmp_path):
+    def watch(model, seconds):
+        os.kill(os.getpid(), signal.SIGINT)
+        return {}
+
+    expected = run(**LONG | {"steps": 3})
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(**LONG, watch=watch)
+    assert caught.value.result.model == expected.model
+    with Journal(tmp_path / "journal", {}) as journal:
+        with pytest.raises(Stopped) as caught:
+            run(**LONG, watch=watch, journal=journal)
+    assert caught.value.result.model == expected.model
+
+
+def test_an_interrupt_at_any_place_leaves_what_belongs_together():
+    def interrupted(at):
+        """A training whose model is the number of its steps; and a line of History."""
+        lines = itertools.count()
+
+        def trace(frame, event, _):
+            if frame.f_code.co_name not in ("add", "_look"):
+                return None
+            if event == "line" and next(lines) == at:
+                raise KeyboardInterrupt
+            return trace
+
+        def look(model, seconds):
+            return {"half": model / 2}
+
+        options = {"model": lambda state: state, "watch": look}
+        before = sys.gettrace()
+        try:
+            with History(3, "fit", False, jr.key(0), 0, **options) as history:
+                sys.settrace(trace)
+                for state in (1, 2, 3):
+                    history.add(state, 1, {"total": float(state)})
+        finally:
+            sys.settrace(before)
+
+    models = []
+    for at in itertools.count():
+        try:
+            interrupted(at)
+        except KeyboardInterrupt as error:
+            result = error.result
+        else:
+            break
+        models.append(result.model)
+        steps = result.history.get("total", np.zeros(0))
+        np.testing.assert_array_equal(steps, 1 + np.arange(result.model))
+    assert set(models) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("stage", ["gauss_newton", "follow", "distill"])
+def test_an_interrupt_of_another_stage_leaves_a_result_too(
+    stage, x64, heat, hyper, monkeypatch
+):
+    keys, path = {"key": jr.key(2), "progress": False}, jnp.ones((2, 25))
+    edges = hpx.conditions(heat, 5, 6, key=jr.key(1))
+    rows = hpx.PINNRows(heat, *edges, n_points=8)
+    lams = jnp.array([[0.5], [0.4], [0.3]])
+    run_it, before, shape = {
+        "gauss_newton": (
+            lambda: hpx.gauss_newton(
+                hyper,
+                rows,
+                lambda model, key: rows.batch(model, key, 2),
+                steps=4,
+                rank=4,
+                **keys,
+            ),
+            2,
+            None,
+        ),
+        # Two steps for each λ, and the path that they make.
+        "follow": (
+            lambda: hpx.follow(hyper(0.5), rows, lams, steps=2, first=2, **keys),
+            7,
+            (2, 25),
+        ),
+        "distill": (
+            lambda: hpx.distill(hyper, lams[:2], path, steps=3, **keys),
+            0,
+            None,
+        ),
+    }[stage]
+    add, calls = History.add, itertools.count()
+
+    def interrupted(self, *args):
+        if next(calls) == before:
+            raise KeyboardInterrupt
+        add(self, *args)
+
+    monkeypatch.setattr(History, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run_it()
+    result = caught.value.result
+    assert isinstance(result, hpx.FitResult)
+    if shape:
+        assert result.model.shape == shape and jnp.all(jnp.isfinite(result.model))
+    else:
+        assert isinstance(result.model, hpx.HyperPINN)
+    done = {"gauss_newton": 2, "follow": 2, "distill": 0}[stage]
+    assert len(result.history.get("step", [])) == done
+
+
+def test_a_watch_may_end_gauss_newton(x64, heat, hyper):
+    edges = hpx.conditions(heat, 5, 6, key=jr.key(1))
+    rows = hpx.PINNRows(heat, *edges, n_points=8)
+    result = hpx.gauss_newton(
+        hyper,
+        rows,
+        lambda model, key: rows.batch(model, key, 2),
+        steps=9,
+        rank=4,
+        key=jr.key(2),
+        progress=False,
+        watch=lambda model, seconds: {"stop": True},
+    )
+    np.testing.assert_array_equal(result.history["step"], [1])
+
+
+def errors_of_the_package():
+    """Every exception class that a module of the package defines."""
+    found = set()
+    for module in pkgutil.walk_packages(hpx.__path__, "hyperpinn_eqx."):
+        if not module.name.endswith("__main__"):
+            found |= {
+                value
+                for value in vars(importlib.import_module(module.name)).values()
+                if inspect.isclass(value)
+                and issubclass(value, BaseException)
+                and value.__module__ == module.name
+            }
+    return sorted(found, key=lambda kind: kind.__name__)
+
+
+def ended_by(kind):
+    """An exception of this class, by which a training ended."""
+
+    def watch(model, seconds):
+        given = {"result": hpx.FitResult(model, {}, 0.0)}
+        # Those of Python itself take one message.
+        own = "__init__" in vars(kind)
+        names = inspect.signature(kind).parameters if own else ["message"]
+        raise kind(*(given.get(name, f"the {name}") for name in names))
+
+    with pytest.raises(kind) as caught:
+        run(steps=4, chunk=2, watch=watch)
+    return caught.value
+
+
+def same_error(found, expected):
+    assert type(found) is type(expected)
+    assert str(found) == str(expected)
+    assert vars(found).keys() == vars(expected).keys()
+    assert getattr(found, "reason", None) == getattr(expected, "reason", None)
+    assert found.result.model == expected.result.model
+    np.testing.assert_array_equal(found.result.history["step"], [2])
+
+
+def test_there_are_exceptions_to_be_tested():
+    assert {TrainingStopped, Stopped} <= set(errors_of_the_package())
+
+
+@pytest.mark.parametrize("kind", errors_of_the_package())
+def test_an_exception_comes_out_of_a_pickle_as_it_was(kind):
+    error = ended_by(kind)
+    same_error(pickle.loads(pickle.dumps(error)), error)
+    same_error(copy.deepcopy(copy.copy(error)), error)
+
+
+def test_exceptions_cross_processes(tmp_path, monkeypatch, getkey):
+    job = "def raises(error):\n    raise error\n"
+    (tmp_path / "job_of_a_sweep.py").write_text(job)
+    monkeypatch.syspath_prepend(tmp_path)
+    raises = importlib.import_module("job_of_a_sweep").raises
+    errors = [ended_by(kind) for kind in errors_of_the_package()]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        for error in errors:
+            found = pool.submit(raises, error).exception(timeout=240)
+            same_error(found, error)
+
+
+@pytest.mark.parametrize("kind", [TrainingStopped, ZeroDivisionError])
+def test_an_exception_survives_a_model_that_cannot_be_pickled(kind, getkey):
+    net = eqx.nn.MLP(1, 1, 4, 1, activation=lambda x: jnp.tanh(x), key=getkey())
+
+    def loss(net, key):
+        bias = net.layers[1].bias
+        return Loss({"ends": jnp.sum(bias / (0 if kind is TrainingStopped else 1))})
+
+    def watch(net, seconds):
+        raise ZeroDivisionError("by 0")
+
+    with pytest.raises(kind) as caught:
+        run(net, loss, watch=watch, steps=2, chunk=1)
+    found = pickle.loads(pickle.dumps(caught.value))
+    assert type(found) is kind and str(found) == str(caught.value)
+    assert eqx.tree_equal(caught.value.result.model.layers[0], net.layers[0])
+    assert found.result.model is None
+    assert found.result.history.keys() == caught.value.result.history.keys()
+    # A result on its own is not to lose its model silently.
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(
+            run(net, lambda net, key: Loss({"x": jnp.sum(net.layers[1].bias)}))
+        )
+
+
+def by_optax(optimiser, loss, steps):
+    """The training as Optax's manual writes it, with the same keys as `fit`."""
+
+    @jax.jit
+    def step(x, state, key):
+        def value_fn(x, **others):
+            return loss(x, key).total
+
+        value, grad = jax.value_and_grad(value_fn)(x)
+        extra = {"value": value, "grad": grad, "value_fn": value_fn}
+        if optimiser is OPTIMISERS["sophia"]:
+            extra = {"obj_fn": value_fn}
+        if isinstance(optimiser, optax.GradientTransformationExtraArgs):
+            updates, state = optimiser.update(grad, state, x, **extra)
+        else:
+            updates, state = optimiser.update(grad, state, x)
+        return optax.apply_updates(x, updates), state
+
+    x, state = jnp.zeros(()), optimiser.init(jnp.zeros(()))
+    with jax.numpy_dtype_promotion("standard"):
+        for i in range(steps):
+            x, state = step(x, state, jr.fold_in(jr.key(0), i))
+    return x
+
+
+CONTRIB = optax.contrib
+OPTIMISERS = {
+    "lbfgs": optax.lbfgs(),
+    "backtracking": optax.chain(
+        optax.sgd(1.0), optax.scale_by_backtracking_linesearch(10, store_grad=True)
+    ),
+    "polyak": optax.polyak_sgd(),
+    "plateau": optax.chain(optax.adam(0.1), CONTRIB.reduce_on_plateau(patience=2)),
+    "momo": CONTRIB.momo(),
+    "schedule-free": CONTRIB.schedule_free_adamw(0.3),
+    "sophia": CONTRIB.sophia(0.1),
+    "plain": optax.adam(0.1),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_an_optimiser_does_what_it_does_in_a_loop_of_optax(name, x64):
+    optimiser = OPTIMISERS[name]
+    # The loss of a step is that of its own key, also within a line search.
+    expected = by_optax(optimiser, noisy, 7)
+    found = run(loss=noisy, optimiser=optimiser, steps=7, chunk=3).model
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "optimiser",
+    [
+        CONTRIB.sam(optax.sgd(0.1), optax.sgd(0.01)),
+        CONTRIB.sam(optax.sgd(0.1), optax.sgd(0.01), opaque_mode=True),
+        optax.MultiSteps(optax.polyak_sgd(), 2),
+    ],
+    ids=["takes no value", "takes a gradient", "accumulates"],
+)
+def test_an_optimiser_gets_what_it_takes(optimiser):
+    result = run(optimiser=optimiser, steps=200, chunk=200)
+    np.testing.assert_allclose(result.model, 3, atol=0.01)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_line_search_solves_what_gradient_descent_does_not(dtype, x64):
+    # Curvatures of 1 and 1e4: along the flat one sgd would take 1e4 steps.
+    target = jnp.array([1.0, 2.0], dtype)
+
+    def valley(x, key):
+        a, b = x - target
+        return Loss({"valley": a**2 + 1e4 * (b + a) ** 2})
+
+    result = run(jnp.zeros(2, dtype), valley, optimiser=optax.lbfgs(), steps=20)
+    assert result.model.dtype == dtype
+    np.testing.assert_allclose(result.model, target, rtol=1e-4)
+
+
+def test_nothing_that_a_loss_holds_is_kept():
+    class Data:
+        near = 3.0
+
+    def trained(data):
+        run(loss=lambda x, key: Loss({"near": (x - data.near) ** 2}))
+        return weakref.ref(data)
+
+    held = trained(Data())
+    gc.collect()
+    assert held() is None
+
+
+def test_junk_for_results(throw_junk_at):
+    result = run(steps=1)
+    history, seconds = result.history, result.seconds
+    throw_junk_at(hpx.FitResult, model=result.model, history=history, seconds=seconds)
+    throw_junk_at(hpx.TrainingStopped, reason="it is over", result=result)
+
+
+def test_seconds_are_counted():
+    assert run().seconds > 0
+
+
+@pytest.mark.parametrize("name", ["steps", "chunk"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_no_steps_are_an_error(name, value):
+    with pytest.raises(ValueError, match=f"{name} = {value}, .* at least 1"):
+        run(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -444,3 +850,10 @@ def test_another_key_is_an_error(tmp_path):
     run(**LONG | {"steps": 3}, journal=journal)
     with pytest.raises(ValueError, match=r"key holds \[0 1\], expected \[0 0\]: the"):
         run(**LONG, key=jr.key(1), journal=journal)
+
+
+def test_fewer_steps_than_are_done_are_an_error(tmp_path):
+    path = tmp_path / "journal"
+    run(**LONG | {"steps": 6}, journal=Journal(path, {}, every=0.0))
+    with pytest.raises(ValueError, match="steps = 5.*expected"):
+        run(**LONG | {"steps": 5}, journal=Journal(path, {}, resume=True))
