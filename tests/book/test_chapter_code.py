@@ -244,16 +244,17 @@ def test_the_step_with_compressed_rows():
     chapter = run("gauss-newton", "Heat", "items")
     heat_rows, shape = chapter["heat_rows"], chapter["shape"]
     model = hpx.SingleNet(shape.init(key=jr.key(6)), chapter["heat"].parameters)
-    lams, items, key = chapter["lams"][:1], chapter["items"], jr.key(7)
+    lams, items = chapter["lams"][:1], chapter["items"]
     one = jax.tree.map(lambda a: a[0], items)
-    A, r = compressed_rows(heat_rows, len(one.scale), model, lams[0], one, key)
-    assert A.shape == (len(one.scale), shape.size)  # nothing is cut yet
+    n = sum(len(part.scale) for part in one)
+    A, r = compressed_rows(heat_rows, jnp.ones((shape.size, n)), model, lams[0], one)
+    assert A.shape == (n, shape.size)  # nothing is cut yet
 
     k, mu = 8, 1e-4
-    Q = np.linalg.qr(A @ jr.normal(key, (shape.size, k)))[0]
+    Q = np.linalg.qr(A @ jr.normal(jr.key(7), (shape.size, k)))[0]
     by_hand = define("gauss-newton", "promised", A=np.asarray(A), r=np.asarray(r))
     batch = jax.tree.map(lambda a: a[:1], items)
-    system = linearise(heat_rows, k, trained(model), model, lams, batch, key)
+    system = linearise(heat_rows, k, trained(model), model, lams, batch, jr.key(7))
     assert system.matrix.shape == (k, k)
     after, _ = solve(trained(model), model, lams, system, jnp.asarray(mu))
     step = after.net.flatten() - model.net.flatten()
@@ -354,9 +355,9 @@ def test_inference_by_hand():
     np.testing.assert_allclose(box.unscale(best), package.lam, rtol=1e-4)
     np.testing.assert_allclose(chapter["covariance"], package.covariance, rtol=1e-3)
 
-    z, posterior = chapter["z"], chapter["posterior"]
+    s, posterior = chapter["s"], chapter["posterior"]
     below = np.cumsum(posterior) / posterior.sum()
     for level in (0.5, 0.9):
-        ends = np.interp([(1 - level) / 2, (1 + level) / 2], below, z)
+        ends = np.interp([(1 - level) / 2, (1 + level) / 2], below, s)
         found = box.scale(np.stack(package.interval(level)))[:, 0]
         assert np.abs(found - ends).max() < 0.01 * np.diff(ends)
