@@ -7,17 +7,17 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from . import checks
+from . import checks, programs
 from .box import Box
-from .gauss_newton import gauss_newton, in_float64
+from .gauss_newton import Method, in_float64
 from .guards import check_type, trainable
 from .hypernet import HyperPINN
 from .journal import Journal
 from .losses import Loss
 from .mainnet import MainNet
 from .model import AbstractModel
-from .rows import Item, PINNRows
-from .training import FitResult, History, TrainingStopped, fit
+from .rows import Known, PINNRows, Place
+from .training import FitResult, History, TrainingStopped, converting, fit
 
 
 class SingleNet(AbstractModel):
@@ -80,9 +80,11 @@ def follow(
         A `FitResult` whose model is the path θ*, shape (L, P), and whose history holds
         the loss at each λ.
 
+    Whatever exception ends it has an attribute `result`, see `fit`: the path up to the
+    last λ that was solved.
+
     Raises:
-        TrainingStopped: as by `gauss_newton`; the message names the λ, and the result
-            holds the path up to the λ before.
+        TrainingStopped: as by `gauss_newton`; the message names the λ.
         Stopped: a stop was requested of the journal, and everything is saved.
         ValueError: λ of another shape, or not finite or positive where they must be; a
             number below 1; weights that are not float64 or not finite; or the journal's
@@ -96,40 +98,40 @@ def follow(
     checks.random_key("key", key)
     steps, first = checks.count("steps", steps), checks.count("first", first)
     redraw, net = checks.count("redraw", redraw), in_float64("net", net)
-    path = jnp.zeros((len(lams), net.spec.size))
-    history = History(len(lams), what, progress, key, path, journal)
-    path = history.state
-    if history.done:
-        net = net.spec.unflatten(path[history.done - 1])
-    model: AbstractModel = SingleNet(net=net, parameters=box)
-    for i in range(history.done, len(lams)):
-        lam = lams[i]
+    # NaN where no λ has been solved yet.
+    path = jnp.full((len(lams), net.spec.size), jnp.nan)
 
-        def draw(
-            model: AbstractModel, key: PRNGKeyArray, here: Array = lam[None]
-        ) -> tuple[Array, Item]:
-            return here, rows.draw(model, here, key)
+    def solved(path: Array) -> Array:
+        return path[jnp.isfinite(path[:, 0])]
 
-        try:
-            result = gauss_newton(
-                model,
-                rows,
-                draw,
-                steps=steps if i else first,
-                redraw=redraw,
-                damping=1e-4 if i else 1e-1,
-                floor=1e-10,
-                rank=net.spec.size,
-                key=jr.fold_in(key, i),
-                progress=False,
+    everything = jax.tree.map(eqx.is_inexact_array, SingleNet(net, box))
+    method, draw_at = Method(rows, net.spec.size, everything), programs.once(rows.draw)
+    with History(len(lams), what, progress, key, path, solved, journal) as history:
+        path = history.state
+        if history.done:
+            net = net.spec.unflatten(path[history.done - 1])
+        model: AbstractModel = SingleNet(net=net, parameters=box)
+        while not history.over:
+            i = history.done
+            lam, step_key = lams[i], jr.fold_in(key, i)
+
+            def draw(
+                model: AbstractModel, key: PRNGKeyArray, here: Array = lam[None]
+            ) -> tuple[Array, tuple[Place, Known]]:
+                return here, draw_at(model, here, key)
+
+            state = (model, 0.0, 1e-4 if i else 1e-1, None, None)
+            inner = History(
+                steps if i else first, what, False, step_key, state, lambda s: s[0]
             )
-        except TrainingStopped as error:
-            history.stop(f"{error.reason} for λ = {lam.tolist()}", path[:i])
-        model = result.model
-        path = path.at[i].set(model(lam).flatten())
-        history.add(model, 1, {"total": float(result.history["total"][-1])})
-        history.keep(path)
-    return history.result(path)
+            try:
+                result = method.run(draw, inner, step_key, redraw, 1e-10)
+            except TrainingStopped as error:
+                history.stop(f"{error.reason} for λ = {lam.tolist()}")
+            model = result.model
+            path = path.at[i].set(model(lam).flatten())
+            history.add(path, 1, {"total": float(result.history["total"][-1])})
+        return history.result()
 
 
 def distill(
@@ -197,7 +199,7 @@ def distill(
         trained = eqx.tree_at(lambda m: m.trunk, model, result.model)
         return FitResult(trained, result.history, result.seconds)
 
-    try:
+    with converting(whole):
         result = fit(
             model.trunk,
             loss,
@@ -208,8 +210,6 @@ def distill(
             progress=progress,
             what="distillation",
         )
-    except TrainingStopped as error:
-        raise TrainingStopped(error.reason, whole(error.result)) from error
     return whole(result)
 
 

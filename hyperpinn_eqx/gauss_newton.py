@@ -1,7 +1,7 @@
 """Damped Gauss-Newton: the loop around the step that `kernel.py` solves for."""
 
+import functools
 from collections.abc import Callable
-from typing import NoReturn
 
 import equinox as eqx
 import jax
@@ -10,12 +10,14 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from . import checks, devices
+from . import checks, devices, programs
 from .guards import Model, check_type, trainable
 from .journal import Journal
-from .kernel import Row, linearise, solve
+from .kernel import AbstractRows, Row, Rows, groups, linearise, solve
 from .model import AbstractModel, count_parameters, dtype_of
 from .training import FitResult, History, Watch
+
+Draw = Callable[[AbstractModel, PRNGKeyArray], tuple[Float[Array, "M p"], PyTree]]
 
 # The largest damping, in units of |J|²: a step then promises to lower the loss by 2e-8
 # of itself at most. More would be of no use, and where no step helps, as at a minimum,
@@ -25,8 +27,8 @@ _MOST = 1e8
 
 def gauss_newton(
     model: AbstractModel,
-    row: Row,
-    draw: Callable[[AbstractModel, PRNGKeyArray], tuple[Float[Array, "M p"], PyTree]],
+    row: Row | AbstractRows,
+    draw: Draw,
     *,
     steps: int,
     key: PRNGKeyArray,
@@ -50,10 +52,12 @@ def gauss_newton(
 
     Args:
         model: a HyperPINN or a baseline, with float64 weights.
-        row: one residual, already multiplied by its weight, in float64.
+        row: one residual, already multiplied by its weight, in float64; or rows of
+            several kinds, as `PINNRows` has them.
         draw: from a model and a key to M values of λ, shape (M, p), and a PyTree of
-            items whose arrays start with shape (M, K): K rows for each λ. It is called
-            as it is: compile it yourself.
+            items whose arrays start with shape (M, K): K rows for each λ. Of several
+            kinds, a tuple of such trees, each with its own K. It is called as it is:
+            compile it yourself.
         steps: how many steps to try.
         key: a JAX random key.
         redraw: steps on one batch before the next is drawn.
@@ -66,12 +70,14 @@ def gauss_newton(
         what: the bar's label, and the name of the stage in the journal.
         journal: goes on from what it holds of this stage, and keeps it after every
             step; the result is the same to the bit as without a stop.
-        watch: see `Watch`.
+        watch: see `fit`; called after every step.
         mesh: splits the λ of a batch (axis "lam") and the rows of each (axis "points")
             over devices, see `fit`. The dense system is solved on every one of them.
 
     Returns:
         A `FitResult` with the history of "total" and "damping".
+
+    Whatever exception ends a training has an attribute `result`, see `fit`.
 
     Raises:
         TrainingStopped: a λ that was drawn, the loss of a batch or its Jacobian is not
@@ -84,72 +90,126 @@ def gauss_newton(
     """
     mesh = devices.checked(mesh)
     checks.instance("model", model, AbstractModel)
-    checks.function("row", row)
     checks.function("draw", draw)
     checks.random_key("key", key)
     steps, redraw = checks.count("steps", steps), checks.count("redraw", redraw)
     rank, damping = checks.count("rank", rank), checks.positive("damping", damping)
     floor = checks.number("floor", floor, 0.0)
     model = in_float64("model", model)
-    trained = _trained(model, frozen)
-    draw = _checked(draw)
+    method = Method(row, rank, _trained(model, frozen), mesh)
+    draw = _checked(draw, method.kinds)
     # Only a journal has to know the shapes of a batch beforehand.
     batch = (None, None) if journal is None else eqx.filter_eval_shape(draw, model, key)
     state = (model, 0.0, damping, *batch)
-    history = History(steps, what, progress, key, state, journal, watch)
-    draw, total, system_of, solved = (
-        devices.on(mesh, f) for f in (draw, _total, linearise, solve)
-    )
-    model, loss, damping, lams, items = devices.everywhere(mesh, history.state)
 
-    def stop(reason: str) -> NoReturn:
-        history.stop(reason, devices.here(mesh, model))
+    def whole(state: tuple) -> AbstractModel:
+        return devices.here(mesh, state[0])
 
-    for i in range(history.done, steps):
-        step_key = jr.fold_in(key, i)
-        if i % redraw == 0:
-            lams, items = devices.everywhere(mesh, draw(model, step_key))
-            loss = float(total(row, model, lams, items))
-            if not jnp.all(jnp.isfinite(lams)):
-                stop(f"a λ of draw is not finite at step {i + 1}")
-            if not np.isfinite(loss):
-                stop(f"the loss of the batch became {loss} at step {i + 1}")
-        system = system_of(row, rank, trained, model, lams, items, step_key)
-        size = float(system.size)
-        if not np.isfinite(size):
-            stop(f"the Jacobian of the residuals became {size} at step {i + 1}")
-        for rise in (2, 4, 8, 16, 32, 64):
-            # As an array: a Python float would be compiled in.
-            trial, promised = solved(trained, model, lams, system, jnp.asarray(damping))
-            trial = devices.everywhere(mesh, trial)
-            after = float(total(row, trial, lams, items))
-            # A system that cannot be factorised gives NaN: no step, more damping.
-            if after < loss and promised > 0:
-                gain = (loss - after) / float(promised)
-                damping *= min(max(1 / 3, 1 - (2 * gain - 1) ** 3), 2)
-                model, loss, damping = trial, after, max(damping, floor)
-                break
-            damping = min(damping * rise, max(damping, _MOST * size))
-        history.add(devices.here(mesh, model), 1, {"total": loss, "damping": damping})
-        history.keep((model, loss, damping, lams, items))
-    return history.result(devices.here(mesh, model))
+    history = History(steps, what, progress, key, state, whole, journal, watch)
+    return method.run(draw, history, key, redraw, floor)
 
 
-@eqx.filter_jit
+class Method:
+    """The steps for rows of one kind, each program traced once and then kept.
+
+    Args:
+        row: see `gauss_newton`.
+        rank: rows kept for each λ.
+        trained: which leaves of a model are unknowns.
+        mesh: see `gauss_newton`.
+
+    Raises:
+        TypeError: `row` is no function and no rows.
+    """
+
+    def __init__(
+        self,
+        row: Rows,
+        rank: int,
+        trained: PyTree,
+        mesh: jax.sharding.Mesh | None = None,
+    ):
+        self.kinds: int | None = None
+        if isinstance(row, AbstractRows):
+            self.kinds = len(row.groups)
+        else:
+            checks.function("row", row)
+        self.mesh = mesh
+        self.total, self.system, self.solve = (
+            devices.on(mesh, programs.once(f))
+            for f in (
+                functools.partial(_total, row),
+                functools.partial(linearise, row, rank, trained),
+                functools.partial(solve, trained),
+            )
+        )
+
+    def run(
+        self,
+        draw: Draw,
+        history: History,
+        key: PRNGKeyArray,
+        redraw: int,
+        floor: float,
+    ) -> FitResult:
+        """Goes on from the state of a history; see `gauss_newton`."""
+        mesh, draw = self.mesh, devices.on(self.mesh, draw)
+        with history:
+            model, loss, damping, lams, items = devices.everywhere(mesh, history.state)
+            while not history.over:
+                i = history.done
+                draw_key, sketch_key = jr.split(jr.fold_in(key, i))
+                if i % redraw == 0:
+                    lams, items = devices.everywhere(mesh, draw(model, draw_key))
+                    loss = float(self.total(model, lams, items))
+                    if not jnp.all(jnp.isfinite(lams)):
+                        history.stop(f"a λ of draw is not finite at step {i + 1}")
+                    if not np.isfinite(loss):
+                        history.stop(
+                            f"the loss of the batch became {loss} at step {i + 1}"
+                        )
+                system = self.system(model, lams, items, sketch_key)
+                size = float(system.size)
+                if not np.isfinite(size):
+                    history.stop(
+                        f"the Jacobian of the residuals became {size} at step {i + 1}"
+                    )
+                for rise in (2, 4, 8, 16, 32, 64):
+                    # As an array: a Python float would be compiled in.
+                    trial, promised = self.solve(
+                        model, lams, system, jnp.asarray(damping)
+                    )
+                    trial = devices.everywhere(mesh, trial)
+                    after = float(self.total(trial, lams, items))
+                    # A system that cannot be factorised gives NaN: more damping.
+                    if after < loss and promised > 0:
+                        gain = (loss - after) / float(promised)
+                        damping *= min(max(1 / 3, 1 - (2 * gain - 1) ** 3), 2)
+                        model, loss, damping = trial, after, max(damping, floor)
+                        break
+                    damping = min(damping * rise, max(damping, _MOST * size))
+                terms = {"total": loss, "damping": damping}
+                history.add((model, loss, damping, lams, items), 1, terms)
+            return history.result()
+
+
 def _total(
-    row: Row, model: AbstractModel, lams: Array, items: PyTree
+    rows: Rows, model: AbstractModel, lams: Array, items: PyTree
 ) -> Float[Array, ""]:
     def one(pair: tuple) -> Array:
         lam, items = pair
         net = model(lam)
-        items = devices.shard(items, "points")
 
-        def checked(item: PyTree) -> Array:
-            r = checks.array("row(net, lam, item)", row(net, lam, item))
-            check_type("row(net, lam, item)", r.dtype, model)
-            return r
+        def squares(row: Row, part: PyTree) -> Array:
+            def checked(item: PyTree) -> Array:
+                r = checks.array("row(net, lam, item)", row(net, lam, item))
+                check_type("row(net, lam, item)", r.dtype, model)
+                return r
 
-        return jnp.sum(jax.vmap(checked)(items) ** 2)
+            return jnp.sum(jax.vmap(checked)(devices.shard(part, "points")) ** 2)
+
+        sums = [squares(row, part) for row, part in groups(rows, items)]
+        return jnp.sum(jnp.stack(sums))
 
     return jnp.mean(devices.map_lam(one, (lams, items)))
 
@@ -189,7 +249,7 @@ def _trained(model: AbstractModel, frozen: Callable | None) -> PyTree:
     return trained
 
 
-def _checked(draw: Callable) -> Callable:
+def _checked(draw: Callable, kinds: int | None) -> Callable:
     """The same draw, but for what it must not return."""
 
     def checked(model: AbstractModel, key: PRNGKeyArray) -> tuple[Array, PyTree]:
@@ -198,13 +258,23 @@ def _checked(draw: Callable) -> Callable:
         if len(batch) != 2:
             raise ValueError(f"draw returned {len(batch)} values, expected λ and items")
         lams = checks.array("lam of draw", batch[0], "M", len(model.parameters))
-        starts = {np.shape(leaf)[:2] for leaf in jax.tree.leaves(batch[1])}
-        k = max((start[1] for start in starts if len(start) == 2), default=0)
-        if starts != {(len(lams), k)} or k == 0:
+        parts = [batch[1]] if kinds is None else batch[1]
+        if kinds is not None:
+            checks.instance("items of draw", parts, (tuple, list))
+        if len(parts) != (kinds or 1):
+            raise ValueError(
+                f"items of draw have {len(parts)} parts, expected {kinds}, one for "
+                "each kind of row"
+            )
+        starts = [{np.shape(x)[:2] for x in jax.tree.leaves(part)} for part in parts]
+        rows = [next(iter(s))[1] if {len(x) for x in s} == {2} else 0 for s in starts]
+        wanted = [{(len(lams), k)} for k in rows]
+        if starts != wanted or not any(rows):
             raise ValueError(
                 f"items of draw have shapes that start with {starts}, expected "
                 f"({len(lams)}, K) for all: K rows for each λ"
             )
-        return lams, jax.tree.map(jnp.asarray, batch[1])
+        parts = jax.tree.map(jnp.asarray, tuple(parts))
+        return lams, parts[0] if kinds is None else parts
 
     return checked

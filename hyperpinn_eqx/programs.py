@@ -91,13 +91,16 @@ def once(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(*args: Any) -> Any:
         leaves, structure = jax.tree.flatten(args)
-        kinds = ((x.shape, x.dtype) if _is_array(x) else x for x in leaves)
-        kind = structure, tuple(kinds)
+        kind = structure, tuple(_kind(x) if _is_array(x) else x for x in leaves)
         if kind not in runs:
             runs[kind] = compiled(function, *args)
         return runs[kind](*args)
 
     return run
+
+
+def _kind(array: Any) -> tuple:
+    return array.shape, array.dtype, getattr(array, "sharding", None)
 
 
 def _is_array(value: Any) -> bool:
@@ -114,8 +117,8 @@ def _executable(program: Callable, *args: Any) -> Callable:
         # Which devices take part is not in the text of a program.
         return jitted
     lowered = jitted.lower(*args)
-    # Inputs that a program does not use are not in its text.
-    inputs = [(a.shape, str(a.dtype)) for a in jax.tree.leaves(args)]
+    # Neither inputs that a program does not use nor devices are in its text.
+    inputs = [(a.shape, a.dtype, a.sharding) for a in jax.tree.leaves(args)]
     text = f"{lowered.as_text()} {inputs} {jnp.zeros(()).devices()}"
     if "callback" in text:
         # What it calls back is not in its text.

@@ -11,10 +11,10 @@ from jaxtyping import Float64, PRNGKeyArray
 
 from ..box import Box
 from ..journal import Journal
-from ..losses import unpack
 from ..metrics import FamilyError, family_error
 from ..model import AbstractModel
 from ..problems import AbstractPDE, AllenCahn, BurgersWave, Plume, Transport
+from ..problems.base import unpack
 from ..recipe import train_family, untrained
 from ..sampling import spread
 
@@ -105,7 +105,7 @@ FAMILIES = (
         **_WIDE,
         settings={
             "adam_steps": 4000,
-            "newton_steps": 300,
+            "newton_steps": 400,
             "n_lam": 24,
             "n_conditions": (100, 0),
             "rank": 96,
@@ -119,7 +119,7 @@ FAMILIES = (
         hidden=(24, 24, 12),
         settings={
             "adam_steps": 8000,
-            "newton_steps": 300,
+            "newton_steps": 450,
             "n_lam": 24,
             "n_points": 400,
             "n_conditions": (150, 250),
