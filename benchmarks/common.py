@@ -137,10 +137,10 @@ def tiny(experiment: Trained) -> Trained:
 
 
 def short_lorenz_runs() -> None:
-    """Lorenz data of one second instead of 25, and long runs of 40 instead of 200."""
+    """Lorenz data of one second instead of 25, and long runs of 20 instead of 200."""
     data = functools.partial(hpx.simulate, duration=1.0)
     mock.patch.object(experiments.lorenz, "simulate", data).start()
-    runs = functools.partial(hpx.long_run, duration=40.0)
+    runs = functools.partial(hpx.long_run, duration=20.0)
     mock.patch.object(lorenz_tables, "long_run", runs).start()
 
 

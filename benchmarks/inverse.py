@@ -35,7 +35,8 @@ from hyperpinn_eqx.lorenz_tables import WithoutBias
 from hyperpinn_eqx.tables import markdown
 
 CASES, OBSERVATIONS = 3 if QUICK else 100, 20
-GRID, TOLERANCE, DURATION = 64, 1e-2, 2.0
+GRID, TOLERANCE, DURATION = 16 if QUICK else 64, 1e-2, 2.0
+SAMPLES = ((16,), 16) if QUICK else ((200, 16), 500)
 # From λ and what belongs to a case to its observations without noise.
 Predict = Callable[[jax.Array, Any], jax.Array]
 
@@ -86,7 +87,7 @@ def burgers() -> Problem:
     onto = jnp.asarray(space.onto.reshape(*t.shape, -1), jnp.float32)
     cases = list(zip(points, onto, strict=True))
     ways = {"HyperPINN": network, "solver": solver}
-    each = [(name, way, n) for n in (200, 16) for name, way in ways.items()]
+    each = [(name, way, n) for n in SAMPLES[0] for name, way in ways.items()]
     return Problem(problem.parameters, 0.05, nu, problem.exact(t, x, nu), cases, each)
 
 
@@ -125,7 +126,9 @@ def lorenz() -> Problem:
         "HyperPINN, unbiased": WithoutBias(model),
         "exact field": problem,
     }
-    each = [(name, through(family), 500) for name, family in families.items()]
+    if QUICK:
+        families.pop("HyperPINN")
+    each = [(name, through(family), SAMPLES[1]) for name, family in families.items()]
     clean = np.asarray(run.states[:, 0, 1:])
     return Problem(box, 0.5, lam, clean, list(jnp.asarray(start, jnp.float32)), each)
 

@@ -70,6 +70,12 @@ METHODS = {
     "Adam, SSBroyden": (HALF, SSBROYDEN),
     "Adam, natural gradient": (HALF, Phase("natural gradient", share=0.5)),
 }
+if QUICK:
+    few: dict[str, Any] = {"pairs": 8, "pool": 8, "chunk": 2}
+    METHODS = {
+        name: tuple(dataclasses.replace(phase, **few) for phase in phases)
+        for name, phases in METHODS.items()
+    }
 
 
 def prepare(phase: Phase, u: Any, params: Any, data: tuple) -> tuple[Any, Any]:
@@ -166,7 +172,7 @@ def ours(seconds: float) -> dict[str, Any]:
 def main() -> None:
     """Trains by every method, prints a table and, if it is whole, writes the record."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=0.1 if QUICK else 120.0)
+    parser.add_argument("--seconds", type=float, default=1.0 if QUICK else 120.0)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=list(METHODS))

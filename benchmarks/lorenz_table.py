@@ -31,11 +31,13 @@ def plain(value: Any) -> Any:
 def main() -> None:
     """Measures every row, prints the tables and writes the record."""
     names = tables.shipped(experiments.LorenzExperiment)
+    models = {name: hpx.load_pretrained(name) for name in names}
     if common.QUICK:
         common.short_lorenz_runs()
-        names = names[:1]
-    models = {name: hpx.load_pretrained(name) for name in names}
-    rows = lorenz_tables.measure_all(models)
+        found = lorenz_tables.true_run()
+        rows = {"exact": lorenz_tables.measure(hpx.Lorenz(), found=found)}
+    else:
+        rows = lorenz_tables.measure_all(models)
     fields = [field.name for field in dataclasses.fields(lorenz_tables.LorenzRow)]
     print(common.told())
     print(lorenz_tables.lorenz_table(rows, models))

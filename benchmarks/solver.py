@@ -31,11 +31,11 @@ from spaces import chebyshev, sines, volumes
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx.tables import markdown
 
-NUS = np.geomspace(0.1, 0.001, 2 if QUICK else 5)
-SIZES = (32, 96, 192) if QUICK else (12, 16, 24, 32, 48, 64, 80, 96, 128, 192, 256)
+NUS = np.geomspace(0.1, 0.05, 2) if QUICK else np.geomspace(0.1, 0.001, 5)
+SIZES = (24,) if QUICK else (12, 16, 24, 32, 48, 64, 80, 96, 128, 192, 256)
 TOLERANCES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 SPACES = (sines, chebyshev, volumes)
-SOLVERS = ("Tsit5", "Kvaerno3") + (() if QUICK else ("Bosh3", "KenCarp4", "Kvaerno5"))
+SOLVERS = ["Tsit5", "Bosh3", "KenCarp4", "Kvaerno3", "Kvaerno5"][: 1 if QUICK else 5]
 T, X = np.linspace(0, 1, 101), np.linspace(-1, 1, 256)
 FEW = 100
 
@@ -111,7 +111,7 @@ def main() -> None:
         exact = hpx.Burgers().exact(T[:, None], X, nu)
         args = model, jnp.float32(nu)
         error = np.asarray(ways["whole"](*args, grid), float) - exact.ravel()
-        wanted = float(np.mean(error**2))
+        wanted = 1e-4 if QUICK else float(np.mean(error**2))
         solve, record = fastest(nu, exact, wanted)
         turns: dict[str, Callable] = {
             w: functools.partial(f, *args, grid) for w, f in ways.items()
