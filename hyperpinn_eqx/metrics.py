@@ -71,7 +71,8 @@ def family_error(
 ) -> FamilyError:
     """The error over values of λ on an equispaced grid over the domain, in float64.
 
-    The defaults are the evaluation set of every table in the book.
+    The defaults are the evaluation set of every table in the book. Where many models
+    are measured by one problem, `metrics.EvaluationSet` computes its solution once.
 
     Args:
         model: a HyperPINN or a baseline.
@@ -227,6 +228,9 @@ def on_grid(
     u: Callable[[Array], Array], *axes: Float[ArrayLike, " _"]
 ) -> Float[np.ndarray, "..."]:
     """A network on the grid of the given axes, in the network's own precision.
+
+    A `MainNet` computes in the precision of its weights; any other function gets points
+    in JAX's. It is read anew at every call, and evaluated a few points at a time.
 
     Args:
         u: a function of one point of shape (d,).

@@ -35,6 +35,8 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", True)
 # So that a test can split work between devices; all else runs on the first.
 jax.config.update("jax_num_cpu_devices", 4)
+# Two draws from one key are not independent.
+jax.config.update("jax_debug_key_reuse", True)
 # A test looks where an error was raised.
 jax.config.update("jax_traceback_filtering", "off")
 
@@ -269,11 +271,24 @@ def throw_junk_at(unchecked):
     """
 
     def throw(function, /, *, only=None, examples=40, **good):
-        function(**good)
+        function(**_with_new_keys(good))
         for name in good if only is None else only:
             _throw(function, good, name, examples)
 
     return throw
+
+
+def _with_new_keys(arguments):
+    """The same arguments, whose random keys count as not yet used."""
+
+    def new(value):
+        if not isinstance(value, jax.Array):
+            return value
+        typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        old = value.dtype == jnp.uint32 and value.shape == (2,)
+        return jr.clone(value) if typed or old else value
+
+    return {name: new(value) for name, value in arguments.items()}
 
 
 def _throw(function, good, name, examples):
@@ -292,7 +307,7 @@ def _throw(function, good, name, examples):
             with warnings.catch_warnings():
                 # To extrapolate in λ is allowed.
                 warnings.filterwarnings("ignore", "lam.* outside the trained range")
-                function(**good | {name: value})
+                function(**_with_new_keys(good | {name: value}))
         except (ValueError, TypeError) as error:
             at = traceback.extract_tb(error.__traceback__)[-1].filename
             told = f"{name} = {value!r}: {at}: {error}"

@@ -80,10 +80,10 @@ def test_augmented_baselines_are_as_large_as_the_papers(width, count, getkey):
 
 
 def test_the_outputs_for_the_parameters_are_zero_and_do_nothing():
-    spec, key = MainNetSpec((3, 4, 3), STATE), jax.random.key(1)
+    spec = MainNetSpec((3, 4, 3), STATE)
     build = eqx.filter_jit(ConcatPINN)
     plain, augmented = (
-        build(spec, Lorenz().parameters, augmented=more, key=key)
+        build(spec, Lorenz().parameters, augmented=more, key=jax.random.key(1))
         for more in (False, True)
     )
     assert plain.lam_slope is None

@@ -153,6 +153,7 @@ class Steady(Product):
 
     domain = hpx.Box(x=(0, 1))
     parameters = hpx.Box(k=(1, 3))
+    initial = hpx.AbstractPDE.initial
 
     def exact(self, x, lam):
         return lam * x

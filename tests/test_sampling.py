@@ -291,6 +291,7 @@ def test_sizes_may_be_numpys_and_keys_of_the_old_kind(unchecked):
     np.testing.assert_array_equal(
         hpx.uniform(BOX, [three], key=old), hpx.uniform(BOX, (3,), key=new)
     )
+    new, old = jax.random.key(1), jax.random.PRNGKey(1)
     np.testing.assert_array_equal(
         hpx.spread(BOX, three, key=old), hpx.spread(BOX, 3, key=new)
     )
