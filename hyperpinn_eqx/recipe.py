@@ -62,7 +62,7 @@ def train_family(
         n_points: residual-adaptive collocation points for each of them.
         n_conditions: points of the initial time and of the walls, drawn once.
         rank: rows kept for each λ, see `gauss_newton`.
-        scale: how far u typically is from the middle of its initial and boundary
+        scale: how far u typically is from the mean of its initial and boundary
             values. If None it is found from these and from the equation; name it where
             they do not tell.
         key: a JAX random key.

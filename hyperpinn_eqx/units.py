@@ -16,20 +16,20 @@ _PLACES = 256
 
 
 class Dimensionless(AbstractPDE):
-    """The same family for u* = (u - middle) / half over coordinates from 0 to 1.
+    """The same family for u* = (u - mean) / half over coordinates from 0 to 1.
 
     The residual is divided by its own size. In other units of the coordinates, of u, or
     of the equation, all of it is the same, and so is whatever is trained on it.
 
     Attributes:
         problem: the family in the units of its author.
-        middle: the u that becomes 0.
+        mean: the u that becomes 0.
         half: how far u is from that, typically.
         size: of the residual where u, and each of its terms' derivatives, is typical.
     """
 
     problem: AbstractPDE
-    middle: float
+    mean: float
     half: float
     size: float
 
@@ -56,14 +56,14 @@ class Dimensionless(AbstractPDE):
     @property
     def outputs(self) -> Box:
         """The range of u for a network whose outputs are u*."""
-        return Box(u=(self.middle - self.half, self.middle + self.half))
+        return Box(u=(self.mean - self.half, self.mean + self.half))
 
     def residual(
         self, u: Jet, tx: Float[Array, " d"], lam: Float[Array, "*p"]
     ) -> Float[Array, ""]:
         lengths = _lengths(self.problem.domain)
         jet = Jet(
-            self.middle + self.half * u.value,
+            self.mean + self.half * u.value,
             {
                 word: u.derivatives[word] * (self.half / _product(lengths, word))
                 for word in self.derivatives
@@ -74,13 +74,13 @@ class Dimensionless(AbstractPDE):
     def initial(
         self, tx: Float[Array, " d"], lam: Float[Array, "*p"]
     ) -> Float[Array, ""]:
-        return (self.problem.initial(self._physical(tx), lam) - self.middle) / self.half
+        return (self.problem.initial(self._physical(tx), lam) - self.mean) / self.half
 
     def boundary(
         self, tx: Float[Array, " d"], lam: Float[Array, "*p"]
     ) -> Float[Array, ""]:
         value = self.problem.boundary(self._physical(tx), lam)
-        return (value - self.middle) / self.half
+        return (value - self.mean) / self.half
 
     def _physical(self, tx: Float[Array, " d"]) -> Float[Array, " d"]:
         box = self.problem.domain
@@ -93,23 +93,23 @@ class Dimensionless(AbstractPDE):
 def dimensionless(problem: AbstractPDE, scale: float | None = None) -> Dimensionless:
     """A family in units of its own, found from what its author says.
 
-    The range of u is that of the initial and boundary values. Where these are all the
-    same, or the equation has a source that makes more of u, u is as large as the
-    derivatives that balance the source. The size of a residual is the root of the sum
-    of squares of its terms, each with u and its derivatives at half a range over a
-    range of the coordinate; of all places, λ and values, the median.
+    The mean of u and its range are those of the initial and boundary values. Where
+    these are all the same, or the equation has a source that makes more of u, u is as
+    large as the derivatives that balance the source. The size of a residual is the root
+    of the sum of squares of its terms, each with u and its derivatives at half a range
+    over a range of the coordinate; of all places, λ and values, the median.
 
     Args:
         problem: the family.
-        scale: how far u is from the middle of these values, typically, if its author
+        scale: how far u is from the mean of these values, typically, if its author
             knows better.
 
     Raises:
         ValueError: neither conditions nor equation tell how large u is, or what the
             equation says is nowhere finite.
     """
-    # Whatever the caller's precision.
-    with jax.enable_x64(True):
+    # Whatever the caller's precision, and also where only shapes are asked for.
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():
         return _dimensionless(problem, scale)
 
 
@@ -121,31 +121,33 @@ def _dimensionless(problem: AbstractPDE, scale: float | None) -> Dimensionless:
     points = box.unscale(signs[:, :d])
     lams = unpack(problem.parameters, problem.parameters.unscale(signs[:, d : d + p]))
     known = _known(problem, points, lams)
-    low, high = (known.min(), known.max()) if known.size else (0.0, 0.0)
-    middle, half = float(low + high) / 2, float(high - low) / 2
+    known = known if known.size else np.zeros(1)
+    mean, half = float(np.mean(known)), float(np.ptp(known)) / 2
+    # The same value everywhere, but for rounding, has no range.
+    half = half if half > 1e-12 * abs(mean) else 0.0
     lengths = _lengths(box)
     units = np.array([1.0, *(1 / _product(lengths, word) for word in words)])
     values = signs[:, d + p :]
-    rest = jnp.zeros_like(values).at[:, 0].set(middle)
+    rest = jnp.zeros_like(values).at[:, 0].set(mean)
 
     def residual(channels: Array, point: Array, lam: Array) -> Array:
         jet = Jet(channels[0], dict(zip(words, channels[1:], strict=True)))
         return jnp.asarray(problem.residual(jet, point, lam), float).reshape(())
 
     def slope(half: float) -> float:
-        """The size of the residual's derivatives, u being so far from the middle."""
+        """The size of the residual's derivatives, u being so far from the mean."""
         channels = rest + half * values * jnp.asarray(units)[None]
         grads = jax.vmap(jax.grad(residual))(channels, points, lams)
         found = np.sqrt(np.sum((np.asarray(grads) * units) ** 2, axis=1))
-        return _middle(np.median, found)
+        return _typical(np.median, found)
 
-    source = np.asarray(jax.vmap(residual)(rest, points, lams))
-    told = _middle(lambda r: np.sqrt(np.mean(r**2)), source)
+    at_rest = np.asarray(jax.vmap(residual)(rest, points, lams))
+    source = _typical(lambda r: np.sqrt(np.mean(r**2)), at_rest)
     if scale is not None:
         half = scale
-    elif told > 0 and (steep := slope(half)) > 0:
-        half = max(half, told / steep)
-    half = half or abs(middle)
+    elif source > 0 and (steep := slope(half)) > 0:
+        half = max(half, source / steep)
+    half = half or abs(mean)
     if half == 0:
         raise ValueError(
             f"scale = None, expected a number: neither the conditions of {problem} nor "
@@ -157,7 +159,7 @@ def _dimensionless(problem: AbstractPDE, scale: float | None) -> Dimensionless:
             f"problem.residual of {problem} changes by {size} with u and its "
             "derivatives, expected a positive and finite number"
         )
-    return Dimensionless(problem, middle, half, size)
+    return Dimensionless(problem, mean, half, size)
 
 
 def _known(
@@ -174,10 +176,10 @@ def _known(
     return values[np.isfinite(values)]
 
 
-def _middle(mean: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> float:
-    """A mean of what is finite; 0 if nothing is."""
+def _typical(average: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> float:
+    """An average of what is finite; 0 if nothing is."""
     finite = values[np.isfinite(values)]
-    return float(mean(finite)) if finite.size else 0.0
+    return float(average(finite)) if finite.size else 0.0
 
 
 def _lengths(box: Box) -> dict[str, float]:

@@ -71,7 +71,7 @@ def test_a_solution_stays_one():
 
     def exact(place):
         u = 20 + 300 * jnp.exp(-rate * place[0]) * jnp.sin(jnp.pi * place[1])
-        return (u - made.middle) / made.half
+        return (u - made.mean) / made.half
 
     points = hpx.uniform(made.domain, (20,), key=jax.random.key(0))
     r = hpx.residuals(exact, made, lam, points)
@@ -98,7 +98,7 @@ def beam(length):
 
 def test_where_all_conditions_are_zero_the_source_tells_the_size_of_u():
     small, large = (dimensionless(beam(length)) for length in (1.0, 1000.0))
-    assert small.middle == large.middle == 0.0
+    assert small.mean == large.mean == 0.0
     np.testing.assert_allclose(large.half, 1e6 * small.half, rtol=1e-9)
     # The largest deflection is q / 8.
     assert 2 / 8 < small.half < 10 * 2 / 8
@@ -117,7 +117,7 @@ def test_one_value_alone_is_where_u_is_and_not_how_far_it_goes():
             return 300.0 + 0 * lam
 
     made = dimensionless(Cooling())
-    assert made.middle == 300.0 and 0.1 < made.half < 3.0
+    assert made.mean == 300.0 and 0.1 < made.half < 3.0
 
 
 def test_who_knows_better_may_say_so():
@@ -178,7 +178,7 @@ def test_logarithmic_and_periodic_coordinates_keep_their_kind():
     # u = log(r) solves it for q = 0, in its own units too.
     points = hpx.uniform(made.domain, (10,), key=jax.random.key(0))
     r = hpx.residuals(
-        lambda p: (jnp.log(2 * p[0]) - made.middle) / made.half,
+        lambda p: (jnp.log(2 * p[0]) - made.mean) / made.half,
         made,
         jnp.zeros(1),
         points,
