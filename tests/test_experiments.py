@@ -84,6 +84,25 @@ def test_the_experiments_have_the_papers_sizes(name, count, getkey):
     assert sum(leaf.size for leaf in jax.tree.leaves(skeleton)) == count
 
 
+def test_the_parts_of_a_continuation_have_keys_of_their_own(monkeypatch, getkey):
+    keys = [getkey()]
+
+    def follow(net, rows, lams, *, key, **_):
+        keys.append(key)
+        return hpx.FitResult(jnp.tile(net.flatten(), (len(lams), 1)), {}, 0.0)
+
+    def distill(model, lams, path, *, key, **_):
+        keys.append(key)
+        return hpx.FitResult(model, {}, 0.0)
+
+    monkeypatch.setattr(burgers, "follow", follow)
+    monkeypatch.setattr(burgers, "distill", distill)
+    model, rows = TINY.build(key=getkey()), TINY.rows(key=getkey())
+    options = {"key": keys[0], "progress": False}
+    burgers._continuation(TINY.stages[0], model, rows, "", options)
+    assert len({tuple(jr.key_data(key).tolist()) for key in keys}) == 3
+
+
 def test_training_writes_the_model(trained, x64):
     folder, model, _ = trained
     assert {file.name for file in folder.iterdir()} == {"tiny.eqx", "tiny.json"}
