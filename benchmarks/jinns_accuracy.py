@@ -32,7 +32,7 @@ from hyperpinn_eqx.model import cast
 from hyperpinn_eqx.tables import markdown
 
 OURS = "burgers-hyperpinn"
-PARTS = 5
+PARTS = 1 if QUICK else 5
 
 
 @dataclasses.dataclass(frozen=True)
