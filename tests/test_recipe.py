@@ -225,9 +225,10 @@ def test_a_journal_goes_on_with_the_same_training_only(
     asked.clear()
     with Journal(path, {}, resume=True) as journal:
         with pytest.raises(ValueError, match=rf"another training: .*\b{name} = "):
-            train_family(**good | change, journal=journal)
+            train_family(**good | {"key": jr.key(0)} | change, journal=journal)
         assert not asked
-        train_family(**good | {"newton_steps": 9}, journal=journal)
+        longer = {"key": jr.key(0), "newton_steps": 9}
+        train_family(**good | longer, journal=journal)
         assert [*asked] == ["gauss_newton"]
 
 

@@ -119,7 +119,7 @@ FAMILIES = (
         hidden=(24, 24, 12),
         settings={
             "adam_steps": 8000,
-            "newton_steps": 450,
+            "newton_steps": 300,
             "n_lam": 24,
             "n_points": 400,
             "n_conditions": (150, 250),
