@@ -1,3 +1,8 @@
+import gc
+import logging
+import warnings
+import weakref
+
 import diffrax as dfx
 import equinox as eqx
 import jax
@@ -9,7 +14,7 @@ from scipy.stats import norm
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Box
-from hyperpinn_eqx.inverse import _lattice, infer
+from hyperpinn_eqx.inverse import _in_blocks, _lattice, infer
 
 RATE = Box(rate=(0.1, 10, "log"))
 TIMES = np.linspace(0.1, 2, 20)
@@ -251,6 +256,193 @@ def test_the_lattice_is_even():
             assert abs(inside - corner.prod()) < 0.015
 
 
+# --- What holds at the call -----------------------------------------------------------
+
+
+def test_what_predict_reads_is_read_at_the_call():
+    class Sensors:
+        gain = 1.0
+
+    def predict(lam):
+        return Sensors.gain * jnp.exp(-lam * times)
+
+    for duration, gain in ((2, 1.0), (3, 1.0), (3, 2.0)):
+        times, Sensors.gain = jnp.linspace(0.1, duration, 20), gain
+        found = infer(predict, predict(jnp.array([1.5])), RATE, noise=0.01)
+        np.testing.assert_allclose(found.lam, 1.5, rtol=1e-4)
+
+
+def test_a_loop_over_data_compiles_once_and_keeps_none_of_them(caplog):
+    gone, compiled = [], []
+
+    def one(i):
+        times = jnp.linspace(0.1, 2 + i, 20)
+        gone.append(weakref.ref(times))
+        seen = np.exp(-1.5 * np.asarray(times))
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level(logging.WARNING):
+            found = infer(lambda lam: jnp.exp(-3 * lam * times / 3), seen, RATE)
+        np.testing.assert_allclose(found.lam, 1.5, rtol=1e-4)
+        compiled.append(sum("XLA compilation" in r.message for r in caplog.records))
+
+    for i in range(4):
+        one(i)
+    gc.collect()
+    assert compiled[0] > 0 and compiled[1:] == [0] * 3
+    assert [one() for one in gone] == [None] * 4
+
+
+def test_many_observations_are_not_predicted_at_the_same_time():
+    n, width = 20_000, 16
+
+    def predict(lam):
+        return jnp.sum(
+            jnp.tanh(lam[0] * jnp.linspace(0, 1, n * width).reshape(n, -1)), 1
+        )
+
+    run = jax.jit(lambda seen: infer(predict, seen, RATE, noise=0.1).lam)
+    compiled = run.lower(jax.ShapeDtypeStruct((n,), jnp.float32)).compile()
+    # At the same time, 500 samples would need 640 MB.
+    assert compiled.memory_analysis().temp_size_in_bytes < 64e6
+
+
+@pytest.mark.parametrize("size", (1, 3, 7, 8))
+def test_blocks_leave_nothing_out(size):
+    x = jnp.arange(14.0).reshape(7, 2)
+    found = _in_blocks(lambda row: row[0] - 2 * row[1], x, size)
+    np.testing.assert_array_equal(found, x[:, 0] - 2 * x[:, 1])
+
+
+# --- Missing observations -------------------------------------------------------------
+
+GAPS = np.isin(np.arange(20), (0, 7, 8, 19))
+
+
+def with_gaps(lam):
+    """Neither a number nor a derivative where there is no observation."""
+    t = jnp.asarray(np.where(GAPS, np.nan, TIMES), lam.dtype)
+    return jnp.exp(-lam * t)
+
+
+@pytest.mark.parametrize("noise", (0.05, None))
+def test_missing_observations_are_as_if_never_made(x64, noise):
+    y = observed(1.0)
+    whole = decay(jnp.ones(1)) * 0 + y
+    right = infer(lambda lam: decay(lam)[~GAPS], y[~GAPS], RATE, noise=noise)
+    junk = np.where(GAPS, 1e300, y)
+    ways = [
+        (np.where(GAPS, np.nan, whole), noise),
+        (np.ma.array(junk, mask=GAPS), noise),
+    ]
+    if noise is not None:
+        each = np.full(20, noise)
+        ways += [
+            (junk, np.where(GAPS, np.inf, noise)),
+            (junk, np.ma.array(each, mask=GAPS)),
+        ]
+        ways += [(ways[0][0], np.where(GAPS, np.nan, noise))]
+    for seen, given in ways:
+        found = infer(with_gaps, seen, RATE, noise=given)
+        for name in ("lam", "covariance", "samples", "weights"):
+            np.testing.assert_allclose(
+                getattr(found, name), getattr(right, name), rtol=1e-6, atol=1e-12
+            )
+        if noise is None:
+            np.testing.assert_allclose(found.noise, right.noise, rtol=1e-6)
+
+
+def test_each_of_many_cases_has_its_own_gaps(x64):
+    y = observed(1.0)
+    ys = np.stack([y, np.where(GAPS, np.nan, y), np.full(20, np.nan)])
+    found = jax.jit(jax.vmap(lambda y: infer(decay, y, RATE)))(ys)
+    for i in range(2):
+        one = infer(decay, ys[i], RATE)
+        np.testing.assert_allclose(found.lam[i], one.lam, rtol=1e-9)
+        np.testing.assert_allclose(found.noise[i], one.noise, rtol=1e-9)
+    assert np.isnan(found.weights[2]).all()
+
+
+# --- Results to be doubted ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", (True, False))
+@pytest.mark.parametrize("rate, end", ((20.0, "upper"), (0.02, "lower")))
+def test_a_truth_beyond_the_range_is_told(rate, end, known):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        infer(decay, observed(rate, 0.01), RATE, noise=0.01 if known else None)
+    edge = [str(one.message) for one in told if "range" in str(one.message)]
+    assert len(edge) == 1 and "rate" in edge[0] and end in edge[0]
+
+
+def test_a_misfit_is_told_with_its_size():
+    y = observed(1.0) + 0.5 * (-1) ** np.arange(20)
+    with pytest.warns(
+        UserWarning, match=r"observations.* (9\.\d|10|11) times the noise"
+    ):
+        infer(decay, y, RATE, noise=0.05)
+
+
+def test_a_truth_inside_is_no_reason_for_doubt():
+    # A warning would be an error. For the last, the observations say nothing.
+    rates = 10 ** np.random.default_rng(7).uniform(-1, 1, 20)
+    for i, rate in enumerate([*rates, 0.1, 0.1, 10, 10]):
+        for noise in (0.05, None):
+            infer(decay, observed(rate, seed=i), RATE, noise=noise)
+        infer(decay, observed(rate, 30, seed=i), RATE, noise=30.0)
+        infer(decay, np.exp(-rate * TIMES), RATE)
+
+
+def test_nothing_is_told_of_what_is_traced():
+    y, noise = jnp.asarray(observed(20.0, 0.01), jnp.float32), jnp.full(20, 0.01)
+    # Even if all that is given is known.
+    runs = (
+        jax.jit(lambda y: infer(decay, y, RATE, noise=noise)),
+        jax.jit(lambda _: infer(decay, y, RATE, noise=noise)),
+    )
+    for run in runs:
+        np.testing.assert_allclose(run(y).lam, 10, rtol=1e-5)
+
+
+# --- Precision and units --------------------------------------------------------------
+
+
+def test_predictions_in_float64_in_a_session_in_float32():
+    with jax.enable_x64(True):
+        times = jnp.asarray(TIMES)
+
+    def predict(lam):
+        with jax.enable_x64(True):
+            return jnp.exp(-jax.lax.convert_element_type(lam, jnp.float64) * times)
+
+    y = observed(1.0)
+    right = infer(decay, y, RATE, noise=0.05)
+    run = jax.vmap(lambda y: infer(predict, y, RATE, noise=0.05))
+    inside = jax.tree.map(lambda leaf: leaf[0], jax.jit(run)(y[None]))
+    for found in (infer(predict, y, RATE, noise=0.05), inside):
+        assert found.lam.dtype == found.weights.dtype == jnp.float32
+        np.testing.assert_allclose(found.lam, right.lam, rtol=1e-4)
+        np.testing.assert_allclose(found.interval(), right.interval(), rtol=1e-3)
+
+
+def test_a_result_in_float64_can_be_used_outside():
+    with jax.enable_x64(True):
+        found = infer(decay, observed(1.0), RATE, noise=0.05)
+        right = found.interval()
+    np.testing.assert_allclose(found.interval(), right, rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", (1e-25, 1e25))
+@pytest.mark.parametrize("noise", (0.05, None))
+def test_units_of_the_observations_change_nothing(unit, noise):
+    y, given = observed(1.0), None if noise is None else noise * unit
+    right = infer(decay, y, RATE, noise=noise)
+    found = infer(lambda lam: unit * decay(lam), unit * y, RATE, noise=given)
+    np.testing.assert_allclose(found.lam, right.lam, rtol=1e-4)
+    np.testing.assert_allclose(found.interval(), right.interval(), rtol=1e-3)
+    np.testing.assert_allclose(found.noise / unit, right.noise, rtol=1e-4)
+
+
 # --- What is refused ------------------------------------------------------------------
 
 
@@ -258,7 +450,17 @@ def test_the_lattice_is_even():
     "change, complaint",
     [
         ({"observations": TIMES[:3]}, r"shape \(3,\), expected .* \(20,\)"),
-        ({"observations": TIMES * np.nan}, "observations holds nan"),
+        ({"observations": TIMES * np.inf}, "observations holds inf"),
+        ({"observations": TIMES * np.nan}, "observations.* all missing"),
+        ({"noise": np.full(20, np.inf)}, "observations.* all missing"),
+        (
+            {"noise": np.append(np.full(19, 0.1), np.nan)},
+            "(?s)noise = .*expected numbers above",
+        ),
+        (
+            {"predict": lambda lam: jax.lax.complex(decay(lam), decay(lam))},
+            "predict.*expected real numbers",
+        ),
         ({"box": Box(rate=(1, 1))}, "expected one with a free parameter"),
         ({"noise": 0.0}, "noise = 0.0, expected numbers above 0"),
         ({"noise": [0.1, 0.2]}, r"noise has shape \(2,\), expected one number"),
@@ -275,8 +477,11 @@ def test_what_makes_no_sense_is_an_error(unchecked, change, complaint):
 def test_unknown_noise_needs_more_observations_than_parameters():
     with pytest.raises(ValueError, match="2 observations, expected a number, or more"):
         infer(lambda lam: lam, np.array([1.0, 20.0]), PLANE)
+    with pytest.raises(ValueError, match="1 observations"):
+        infer(decay, np.where(TIMES < TIMES[1], observed(1.0), np.nan), RATE)
 
 
+@pytest.mark.filterwarnings("ignore:(box|observations|samples)")
 def test_junk(throw_junk_at):
     good = {"predict": decay, "observations": observed(1.0), "box": RATE, "noise": 0.1}
     throw_junk_at(infer, **good, samples=100, examples=25)
