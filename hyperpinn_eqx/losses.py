@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float
 from .checks import array, choice, function, instance, number, positive
 from .devices import each_lam
 from .jets import Jet, jets
+from .mainnet import MainNet, precision
 from .model import AbstractModel
 from .multistep import Multistep, residual
 from .problems.base import AbstractPDE, unpack
@@ -73,17 +74,18 @@ def residuals(
     function("net", net)
     instance("problem", problem, AbstractPDE)
     names = problem.domain.names
-    lam = array("lam", lam, len(problem.parameters), finite=True)
-    points = array("points", points, "n", len(names), finite=True)
-    u = jets(net, points, problem.derivatives, names, reverse=reverse)
-    dtype = u.value.dtype
-    value = unpack(problem.parameters, lam.astype(dtype))
-    r = jax.vmap(problem.residual, (0, 0, None))(u, points.astype(dtype), value)
-    r = array("problem.residual of all points", r, len(points)).astype(dtype)
-    if weight is None:
-        return r
-    function("weight", weight)
-    return array("weight of all points", weight(u), len(points)).astype(dtype) * r
+    with precision(net.dtype if isinstance(net, MainNet) else jnp.result_type(float)):
+        lam = array("lam", lam, len(problem.parameters), finite=True)
+        points = array("points", points, "n", len(names), finite=True)
+        u = jets(net, points, problem.derivatives, names, reverse=reverse)
+        dtype = u.value.dtype
+        value = unpack(problem.parameters, lam.astype(dtype))
+        r = jax.vmap(problem.residual, (0, 0, None))(u, points.astype(dtype), value)
+        r = array("problem.residual of all points", r, len(points)).astype(dtype)
+        if weight is None:
+            return r
+        function("weight", weight)
+        return array("weight of all points", weight(u), len(points)).astype(dtype) * r
 
 
 def targets(

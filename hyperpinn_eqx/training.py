@@ -339,11 +339,15 @@ def fit(
         params, state = carry
         step_key = jr.fold_in(key, i)
 
+        def again() -> PRNGKeyArray:
+            # A line search has to see the loss that the step began with.
+            return jr.clone(step_key)
+
         # Optax's line searches pass on to it what else they are given.
         def value(params: Model, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
-            return objective(params, step_key)[0]
+            return objective(params, again())[0]
 
-        grads, terms = jax.grad(objective, has_aux=True)(params, step_key)
+        grads, terms = jax.grad(objective, has_aux=True)(params, again())
         extra = {
             "value": terms["total"],
             "grad": grads,

@@ -227,8 +227,8 @@ def test_rows_of_several_kinds_make_the_system_of_all(rank, hyper, items):
 def test_the_size_of_a_system_is_that_of_the_jacobian(kind, rank, items, request):
     model = request.getfixturevalue(kind)
     trained = jax.tree.map(eqx.is_inexact_array, model)
-    arguments = jnp.asarray(LAMS), items, jax.random.key(0)
-    system = linearise(row, rank, trained, model, *arguments)
+    batch = jnp.asarray(LAMS), items
+    system = linearise(row, rank, trained, model, *batch, jax.random.key(0))
     expected = np.sum(jacobian(model, items) ** 2)
     np.testing.assert_allclose(system.size, expected, rtol=1e-10)
 
@@ -239,7 +239,7 @@ def test_the_size_of_a_system_is_that_of_the_jacobian(kind, rank, items, request
         gap = value - jax.lax.stop_gradient(value)
         return value + jnp.sqrt(gap + jnp.where(here, 0.0, 1.0))
 
-    spoilt = linearise(steep, rank, trained, model, *arguments)
+    spoilt = linearise(steep, rank, trained, model, *batch, jax.random.key(0))
     assert not jnp.isfinite(spoilt.size)
 
 

@@ -519,3 +519,14 @@ def test_many_lambda_of_a_multistep_loss_in_blocks(
         *map(jax.tree.leaves, (value_and_gradient(), expected)), strict=True
     ):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
+
+
+def test_a_residual_has_the_precision_of_the_network_whatever_the_mode(heat, getkey):
+    with jax.enable_x64(True):
+        net = hpx.MainNetSpec((2, 4, 1), heat.domain).init(key=getkey())
+    point = np.array([[0.1, 0.2]]) + 1e-12
+    outside = hpx.residuals(net, heat, np.array([0.3]), point)
+    with jax.enable_x64(True):
+        inside = hpx.residuals(net, heat, np.array([0.3]), point)
+    assert outside.dtype == np.float64
+    np.testing.assert_array_equal(np.asarray(outside), np.asarray(inside))

@@ -683,7 +683,7 @@ def by_optax(optimiser, loss, steps):
     @jax.jit
     def step(x, state, key):
         def value_fn(x, **others):
-            return loss(x, key).total
+            return loss(x, jr.clone(key)).total
 
         value, grad = jax.value_and_grad(value_fn)(x)
         extra = {"value": value, "grad": grad, "value_fn": value_fn}

@@ -263,8 +263,10 @@ def follow(now):
 @_in_float64
 def estimated_error(now):
     model, problem = _model(), Growth(now)
-    options = {"n_lam": 2, "n_points": 20, "key": jax.random.key(1)}
-    return lambda: hpx.estimated_error(model, problem, **options).mse
+    options = {"n_lam": 2, "n_points": 20}
+    return lambda: (
+        hpx.estimated_error(model, problem, **options, key=jax.random.key(1)).mse
+    )
 
 
 @case
@@ -273,10 +275,13 @@ def train_family(now):
     problem = Growth(now)
     options = {"main": (3,), "hidden": (2,), "n_lam": 2, "n_points": 3, "rank": 4}
     options |= {"adam_steps": 2, "newton_steps": 2, "n_conditions": (2, 2)}
-    options |= {"key": jax.random.key(1), "progress": False}
-    return lambda: [
-        hpx.train_family(problem, **options).model(1.5)(point) for point in POINTS
-    ]
+    options |= {"progress": False}
+
+    def call():
+        result = hpx.train_family(problem, **options, key=jax.random.key(1))
+        return [result.model(1.5)(point) for point in POINTS]
+
+    return call
 
 
 def _numbers(tree):
