@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import lorenz_tables
+from hyperpinn_eqx import lorenz_tables, programs
 from hyperpinn_eqx.journal import Journal
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -43,6 +43,12 @@ jax.config.update("jax_traceback_filtering", "off")
 _PACKAGE = pathlib.Path(hpx.__file__).parent
 
 
+def pytest_collection_modifyitems(items):
+    """What starts processes takes longest: begun last, it would be waited for."""
+    slow = ("test_faults.py", "test_benchmarks.py", "test_own_equation.py")
+    items.sort(key=lambda item: item.path.name not in slow)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget_compiled_code():
     """Every compiled function holds maps of memory, of which Linux allows 65530.
@@ -54,6 +60,7 @@ def forget_compiled_code():
     maps = pathlib.Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > 20_000:
         jax.clear_caches()
+        programs._executables.clear()
 
 
 @pytest.fixture
