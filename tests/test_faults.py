@@ -25,6 +25,7 @@ import functools, os, sys, traceback
 import jax
 from hyperpinn_eqx import experiments, family_error, journal
 from hyperpinn_eqx.experiments import Adam, BurgersExperiment, GaussNewton, burgers
+from hyperpinn_eqx.metrics import EvaluationSet
 
 module = sys.modules["hyperpinn_eqx.experiments.train"]
 jax.config.update("jax_enable_x64", True)
@@ -33,7 +34,9 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_compilation_cache_dir", sys.argv[1])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 module.Journal = functools.partial(journal.Journal, every=0.0)
-burgers.family_error = functools.partial(family_error, n_lam=3, n_t=4, n_x=5)
+coarse = {"n_lam": 3, "n_t": 4, "n_x": 5}
+burgers.family_error = functools.partial(family_error, **coarse)
+burgers.EvaluationSet = functools.partial(EvaluationSet, **coarse)
 burgers.Adam, size = Adam, {"n_lam": 3, "n_points": 8}
 experiments.EXPERIMENTS["tiny"] = BurgersExperiment(
     "tiny",

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
+from .. import programs
 from ..baselines import ConcatPINN
 from ..continuation import distill, follow
 from ..gauss_newton import gauss_newton
@@ -242,7 +243,7 @@ def _gauss_newton(
     return gauss_newton(
         model,
         rows,
-        lambda model, key: rows.batch(model, key, stage.n_lam),
+        programs.once(lambda model, key: rows.batch(model, key, stage.n_lam)),
         steps=stage.steps,
         redraw=stage.redraw,
         rank=stage.rank,
