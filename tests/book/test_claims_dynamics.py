@@ -243,12 +243,11 @@ def warned(family, indicator):
     return bad, family[indicator] > 10 * family[indicator][~outside].max()
 
 
-def test_the_estimate_finds_all_that_are_bad_and_its_false_alarms_are_close():
+def test_the_estimate_finds_all_that_are_bad_but_at_the_limit():
     for family in trust().values():
         bad, found = warned(family, "estimate")
-        assert np.all(found[bad])
-        limit = 10 * split(family)[0]
-        assert np.all(family["error"][found & ~bad] > 0.7 * limit)
+        close = family["error"][bad != found] / (10 * split(family)[0])
+        assert np.all((0.7 < close) & (close < 1.2))
 
 
 def test_the_residual_overlooks_some_and_raises_false_alarms():
@@ -257,7 +256,7 @@ def test_the_residual_overlooks_some_and_raises_false_alarms():
     assert max(np.sum(found & ~bad) for bad, found in both) > 10
 
 
-def test_four_families_tolerate_a_little_extrapolation():
+def test_families_with_several_parameters_tolerate_a_little_extrapolation():
     for name, family in trust().items():
         inside, _ = split(family)
         shares = [
@@ -268,6 +267,8 @@ def test_four_families_tolerate_a_little_extrapolation():
         assert len(shares) == 2
         if name == "burgers-hyperpinn":
             assert max(shares) < 0.3
+        elif name == "allen-cahn-hyperpinn":
+            assert 0.3 < min(shares) and max(shares) < 0.9
         else:
             assert shares[0] > 0.9 and shares[1] > 0.6
 
