@@ -219,10 +219,11 @@ def _infer(
     spread = jnp.asarray(2 * _lattice(samples // 2, d) - 1, kind)
     misfits = all_misfits(spread)
     start, best = spread[jnp.argmin(misfits)], jnp.min(misfits)
-    # Where the fit is perfect, unknown noise is that of rounding.
-    floor = count * jnp.finfo(kind).eps ** 2
+    # Where the fit is perfect, what is left is rounding.
+    rounding = jnp.finfo(kind).eps * jnp.maximum(jnp.max(jnp.abs(target / units)), 1)
+    floor = jnp.maximum(count, 1) * rounding**2
     # The search wants residuals of about 1.
-    size = jnp.sqrt((best + floor) / count) if noise is None else 1.0
+    size = jnp.sqrt((best + floor) / jnp.maximum(count, 1))
     tolerance = float(jnp.finfo(kind).eps) ** 0.5
 
     # All derivatives at once: of predictions in float64, Optimistix must not hold any

@@ -210,9 +210,18 @@ def test_single_precision_is_enough():
 
 
 def test_data_without_noise_are_fitted_to_the_last_digit(x64):
-    found = infer(decay, np.exp(-0.7 * TIMES), RATE)
-    np.testing.assert_allclose(found.lam, 0.7, rtol=1e-12)
-    assert found.noise < 1e-12 and np.isfinite(found.weights).all()
+    for noise in (None, 0.1):
+        found = infer(decay, np.exp(-0.7 * TIMES), RATE, noise=noise)
+        np.testing.assert_allclose(found.lam, 0.7, rtol=1e-12)
+        assert np.isfinite(found.weights).all()
+        if noise is None:
+            assert found.noise < 1e-12
+
+
+def test_where_all_is_missing_the_posterior_is_the_prior():
+    run = jax.jit(lambda y: infer(decay, y, RATE, noise=0.1))
+    low, high = run(jnp.full(20, jnp.nan)).interval(0.8)
+    np.testing.assert_allclose([low, high], [[10**-0.8], [10**0.8]], rtol=0.03)
 
 
 def test_through_a_hypernetwork_and_through_a_solver(hyper, getkey):
