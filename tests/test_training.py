@@ -468,7 +468,7 @@ def test_whatever_ends_a_training_leaves_a_result(
 
 def test_an_interrupt_leaves_a_result_with_and_without_a_journal(tmp_path):
     def watch(model, seconds):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         return {}
 
     expected = run(**LONG | {"steps": 3})
