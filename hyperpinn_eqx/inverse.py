@@ -15,6 +15,7 @@ from . import checks
 from .box import Box
 from .inference import Fit, Inference, warn
 from .predictions import Prediction, read
+from .sampling import lattice
 
 # Half of the samples come from Laplace's Gaussian, its standard deviations widened by
 # this factor: a proposal with thinner tails than the posterior would hide them.
@@ -216,7 +217,7 @@ def _infer(
     def inside(w: Array) -> Array:
         return jnp.where(periodic, (w + 1) % 2 - 1, jnp.sin(w))
 
-    spread = jnp.asarray(2 * _lattice(samples // 2, d) - 1, kind)
+    spread = jnp.asarray(2 * lattice(samples // 2, d) - 1, kind)
     misfits = all_misfits(spread)
     start, best = spread[jnp.argmin(misfits)], jnp.min(misfits)
     # Where the fit is perfect, what is left is rounding.
@@ -258,7 +259,7 @@ def _infer(
     around = z[None] + (spread - z[None] + 1) % 2 - 1
     spread = jnp.where(periodic[None], around, spread)
     root = _WIDER * jnp.linalg.cholesky(covariance)
-    normal = jnp.asarray(ndtri(_lattice(samples - samples // 2, d)), kind)
+    normal = jnp.asarray(ndtri(lattice(samples - samples // 2, d)), kind)
     near = z[None] + normal @ root.T
     outside = jnp.any(jnp.abs(near - middle) > 1, axis=1)
     near = jnp.clip(near, middle - 1, middle + 1)
@@ -293,15 +294,3 @@ def _in_blocks(f: Callable[[Array], Array], x: Array, size: int) -> Array:
     each = -(-n // blocks)
     padded = jnp.pad(x, ((0, blocks * each - n), (0, 0)), mode="edge")
     return jax.lax.map(jax.vmap(f), padded.reshape(blocks, each, -1)).ravel()[:n]
-
-
-def _lattice(n: int, d: int) -> Float[np.ndarray, "n d"]:
-    """Points that fill the unit cube evenly.
-
-    Multiples, modulo 1, of the powers of an irrational number: for d = 1, of the
-    golden ratio.
-    """
-    root = 2.0
-    for _ in range(64):
-        root = (1 + root) ** (1 / (d + 1))
-    return (0.5 + np.outer(np.arange(n), root ** -np.arange(1.0, d + 1))) % 1

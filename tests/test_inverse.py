@@ -14,7 +14,8 @@ from scipy.stats import norm
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Box
-from hyperpinn_eqx.inverse import _in_blocks, _lattice, infer
+from hyperpinn_eqx.inverse import _in_blocks, infer
+from hyperpinn_eqx.sampling import lattice
 
 RATE = Box(rate=(0.1, 10, "log"))
 TIMES = np.linspace(0.1, 2, 20)
@@ -257,7 +258,7 @@ def test_through_a_hypernetwork_and_through_a_solver(hyper, getkey):
 
 def test_the_lattice_is_even():
     for d in (1, 2, 3):
-        points = _lattice(1000, d)
+        points = lattice(1000, d)
         assert points.shape == (1000, d)
         # Of independent points, one box in three would be off by more than 0.015.
         for corner in np.random.default_rng(5).uniform(size=(50, d)):

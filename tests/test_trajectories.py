@@ -424,3 +424,19 @@ def test_junk_for_simulate(throw_junk_at):
     # Whatever of these is accepted has to be compiled; for times, see integration.
     others = ["lam", "start"]
     throw_junk_at(hpx.simulate, **good, only=others, examples=3)
+
+
+def test_what_a_field_calls_back_is_that_of_the_call():
+    def end(rate):
+        def family(lam):
+            shape = jax.ShapeDtypeStruct((1,), jnp.float64)
+            return lambda x: jax.pure_callback(
+                lambda x: rate * np.asarray(x), shape, x, vmap_method="sequential"
+            )
+
+        start = np.ones((1, 1, 1))
+        run = hpx.simulate(family, np.ones((1, 1)), start, duration=0.2, dt=0.1)
+        return run.states[0, 0, -1, 0]
+
+    for rate in (-1.0, -2.0):
+        np.testing.assert_allclose(end(rate), np.exp(0.2 * rate), rtol=1e-6)
