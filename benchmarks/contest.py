@@ -27,7 +27,6 @@ width and place.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import itertools
 import json
@@ -47,7 +46,7 @@ import optax
 from common import QUICK, folder, medians, write
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import files, tables
+from hyperpinn_eqx import files, programs, tables
 
 FOLDER = folder("trained/contest")
 BUDGET, SEARCH = 40.0, 10.0
@@ -185,14 +184,8 @@ class Job:
         return found
 
 
-class Enough(Exception):
-    """The budget is spent."""
-
-
 class Watch:
     """Counts steps and their seconds; measures the error now and then; ends in time."""
-
-    model: hpx.AbstractModel
 
     def __init__(self, family: Family):
         self.family, self.seconds, self.next = family, 0.0, 0.0
@@ -205,7 +198,7 @@ class Watch:
 
         def look(model: hpx.AbstractModel, _: float) -> dict:
             now = time.process_time()
-            self.steps, self.model = self.steps + steps, model
+            self.steps += steps
             # The first steps are not charged: they compile.
             if self.steps > steps:
                 self.seconds += now - self.mark
@@ -213,10 +206,8 @@ class Watch:
                 self.next = 1.3 * self.seconds + 1
                 e = np.median(self.family.errors(model))
                 self.curve.append([round(self.seconds, 1), float(f"{e:.3g}")])
-            if self.seconds >= self.budget:
-                raise Enough
             self.mark = time.process_time()
-            return {}
+            return {"stop": self.seconds >= self.budget}
 
         return look
 
@@ -239,18 +230,17 @@ def with_adam(
         return hpx.pinn_loss(model, problem, batch, weight=family.weight)
 
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(job.rate))
-    with contextlib.suppress(Enough):
-        hpx.fit(
-            hpx.cast(model, jnp.float32),
-            loss,
-            optimiser,
-            steps=10**6,
-            key=jr.key(100 + job.seed),
-            chunk=10,
-            progress=False,
-            watch=watch.until(budget, 10),
-        )
-    return hpx.cast(watch.model, jnp.float64)
+    result = hpx.fit(
+        hpx.cast(model, jnp.float32),
+        loss,
+        optimiser,
+        steps=10**6,
+        key=jr.key(100 + job.seed),
+        chunk=10,
+        progress=False,
+        watch=watch.until(budget, 10),
+    )
+    return hpx.cast(result.model, jnp.float64)
 
 
 def with_gauss_newton(
@@ -261,16 +251,14 @@ def with_gauss_newton(
     train = partial(
         hpx.gauss_newton,
         row=rows,
-        draw=lambda model, key: rows.batch(model, key, 32),
+        draw=programs.once(lambda model, key: rows.batch(model, key, 32)),
         rank=32,
         damping=1e-3,
         key=jr.key(200 + job.seed),
         progress=False,
     )
     train(model, steps=2)  # compiles what comes after the first step
-    with contextlib.suppress(Enough):
-        train(model, steps=10**6, watch=watch.until(budget))
-    return watch.model
+    return train(model, steps=10**6, watch=watch.until(budget)).model
 
 
 def chosen(family: str, model: str) -> tuple[int, float]:

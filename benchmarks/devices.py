@@ -33,7 +33,7 @@ import numpy as np
 from common import QUICK, medians, text, timed, told, write
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import devices, kernel
+from hyperpinn_eqx import devices, kernel, programs
 from hyperpinn_eqx.tables import markdown
 
 POINTS, STEP_POINTS = 64, 200
@@ -98,7 +98,7 @@ def one_step(n_nu: int, rank: int, mesh: jax.sharding.Mesh) -> float:
     result = hpx.gauss_newton(
         untrained(),
         rows,
-        lambda model, key: rows.batch(model, key, n_nu),
+        programs.once(lambda model, key: rows.batch(model, key, n_nu)),
         steps=STEPS,
         redraw=STEPS,
         # So large that the first trial of a step lowers the loss.

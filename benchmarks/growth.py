@@ -25,6 +25,7 @@ import numpy as np
 from common import QUICK, medians, text, told, write
 
 import hyperpinn_eqx as hpx
+from hyperpinn_eqx import programs
 from hyperpinn_eqx.tables import markdown
 
 FIXED = {"ν": 64, "points for each ν": 64, "width": 8}
@@ -80,7 +81,7 @@ def one_step(n_nu: int, n_points: int, width: int) -> float:
     result = hpx.gauss_newton(
         untrained(width),
         rows,
-        lambda model, key: rows.batch(model, key, n_nu),
+        programs.once(lambda model, key: rows.batch(model, key, n_nu)),
         steps=STEPS,
         redraw=STEPS,
         # So large that the first trial of a step lowers the loss.
