@@ -2,13 +2,14 @@
 
     python benchmarks/burgers_runs.py [FOLDER] [--quick]
 
-Trains the shipped recipe of the HyperPINN and of the small PINN from three seeds, and
-of the large PINN from one; of the HyperPINN also with plain networks that are only told
-u(t, 0) = 0 (`wall`), and without any symmetry (`plain`); and all three models as the
-paper says.
+Trains from three seeds the shipped recipe of the HyperPINN and of the small PINN, and
+that of the HyperPINN with plain networks, which are only told u(t, 0) = 0 (`wall`) or
+nothing of the symmetry (`plain`); from one seed the large PINN, and all three models as
+the paper says.
 Weights go to FOLDER (`trained/burgers-runs` by default), where a run that is there
 already is not repeated; the record goes to the screen and to
-`book/data/burgers-runs.json`, which the book shows. About an hour on two cores. A run
+`book/data/burgers-runs.json`, which the book shows. An hour and a half on two cores.
+A run
 that was stopped goes on where it was.
 """
 
@@ -29,8 +30,8 @@ HYPER, SMALL, LARGE = BURGERS
 WALL = dataclasses.replace(HYPER, name="burgers-hyperpinn-wall", odd=False)
 PLAIN = dataclasses.replace(WALL, name="burgers-hyperpinn-plain", symmetric=False)
 JOBS = (
-    *((e, seed) for e in (HYPER, SMALL) for seed in (0, 1, 2)),
-    *((e, 0) for e in (LARGE, *BURGERS_PAPER, WALL, PLAIN)),
+    *((e, seed) for e in (HYPER, SMALL, WALL, PLAIN) for seed in (0, 1, 2)),
+    *((e, 0) for e in (LARGE, *BURGERS_PAPER)),
 )
 if common.QUICK:
     JOBS = tuple((common.tiny(e), 0) for e in (HYPER, BURGERS_PAPER[1]))

@@ -73,7 +73,7 @@ def test_two_models_have_reached_the_bias():
     assert f"{MODELS[2]}, unbiased" not in table
 
 
-def test_the_hyperpinn_has_the_lowest_share_of_right_behaviour_and_the_bias_is_why():
+def test_wrong_behaviour_is_rare_and_the_bias_is_why():
     table = lorenz_table()
     truth = table[list(table)[-1]].behaviours
     right = {name: np.mean(row.behaviours == truth) for name, row in table.items()}
@@ -81,12 +81,10 @@ def test_the_hyperpinn_has_the_lowest_share_of_right_behaviour_and_the_bias_is_w
         right["lorenz-hyperpinn"]
         == lorenz_runs("lorenz-hyperpinn", "behaviour_right")[0]
     )
-    assert min(right, key=right.get) == "lorenz-hyperpinn"
-    assert right["lorenz-small"] == right["lorenz-large"]
+    for name in MODELS:
+        assert abs(right["exact, biased"] - right[name]) < 0.03
     hyper, small = (right[f"{name}, unbiased"] for name in MODELS[:2])
-    assert right["lorenz-hyperpinn"] < hyper == small
-    assert abs(right["exact, biased"] - right["lorenz-hyperpinn"]) < 0.02
-    assert right["lorenz-small"] - right["lorenz-hyperpinn"] < 0.05
+    assert max(right[name] for name in MODELS) < hyper == small
 
 
 def test_the_exact_system_disagrees_with_itself_about_the_occupancy():
@@ -113,9 +111,9 @@ def test_on_every_seed_two_models_end_at_the_bias():
         np.testing.assert_allclose(errors, bias, rtol=0.1)
 
 
-def test_the_hyperpinn_is_better_on_most_seeds_and_not_on_all():
+def test_the_hyperpinn_is_better_on_all_seeds_without_the_bias():
     hyper, small = (lorenz_runs(name, "field_without_bias") for name in MODELS[:2])
-    assert 3 / 2 < np.sum(hyper < small) < 3
+    assert len(hyper) == 3 and np.all(hyper < small)
 
 
 def test_the_large_baseline_comes_third():
@@ -128,7 +126,7 @@ def test_by_adam_alone_the_order_is_not_that_of_the_paper():
     assert large < hyper < small
 
 
-def test_a_free_trunk_looks_as_good_on_one_seed_by_the_bias_alone():
+def test_a_free_trunk_looks_as_good_by_the_bias_alone():
     seeds = lorenz_runs("lorenz-hyperpinn-free", "seed")
     fixed_seeds = list(lorenz_runs("lorenz-hyperpinn", "seed"))
     rows = [fixed_seeds.index(seed) for seed in seeds]
@@ -140,12 +138,12 @@ def test_a_free_trunk_looks_as_good_on_one_seed_by_the_bias_alone():
     assert np.all(free > 1.5 * fixed[rows])
     bias = lorenz_table()["exact, biased"].field
     biased = lorenz_runs("lorenz-hyperpinn-free", "field")
-    assert biased[0] < 1.1 * bias and biased[1] > 2 * bias
+    assert np.all(biased < 1.1 * bias)
 
 
-def test_the_baselines_were_trained_as_long_as_the_hyperpinn():
-    seconds = [training_seconds(name) for name in MODELS]
-    assert max(seconds) < 1.2 * min(seconds)
+def test_the_baselines_were_trained_for_less_time_than_the_hyperpinn():
+    hyper, small, large = (training_seconds(name) for name in MODELS)
+    assert max(small, large) < hyper
 
 
 # --- The inverse problem --------------------------------------------------------------
