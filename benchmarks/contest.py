@@ -47,7 +47,8 @@ import optax
 from common import QUICK, folder, medians, write
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import files, tables
+from hyperpinn_eqx import _files as files
+from hyperpinn_eqx.paper import tables
 
 FOLDER = folder("trained/contest")
 BUDGET, SEARCH = 40.0, 10.0
