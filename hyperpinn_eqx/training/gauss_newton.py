@@ -1,4 +1,4 @@
-"""Damped Gauss-Newton: the loop around the step that `kernel.py` solves for."""
+"""Damped Gauss-Newton: the loop around the step that `linear_system.py` solves for."""
 
 import functools
 from collections.abc import Callable
