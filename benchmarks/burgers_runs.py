@@ -23,8 +23,10 @@ jax.config.update("jax_enable_x64", True)
 
 import common
 
-from hyperpinn_eqx import checkpoint, experiments, tables
-from hyperpinn_eqx.experiments.burgers import BURGERS, BURGERS_PAPER
+from hyperpinn_eqx import paper
+from hyperpinn_eqx.networks import checkpoint
+from hyperpinn_eqx.paper import tables
+from hyperpinn_eqx.paper.burgers import BURGERS, BURGERS_PAPER
 
 HYPER, SMALL, LARGE = BURGERS
 WALL = dataclasses.replace(HYPER, name="burgers-hyperpinn-wall", odd=False)
@@ -37,16 +39,13 @@ if common.QUICK:
     JOBS = tuple((common.tiny(e), 0) for e in (HYPER, BURGERS_PAPER[1]))
 
 
-def run(
-    experiment: experiments.BurgersExperiment, seed: int, folder: pathlib.Path
-) -> dict:
+def run(experiment: paper.BurgersExperiment, seed: int, folder: pathlib.Path) -> dict:
     """Trains one model, unless that was done before, and reads its card."""
     name, recipe = experiment.name, experiment.recipe
     out = folder / f"seed-{seed}"
-    file = out / f"{experiments.file_stem(name, recipe)}.eqx"
+    file = out / f"{experiment.stem}.eqx"
     if not file.exists():
-        experiments.RECIPES[recipe][name] = experiment
-        experiments.train(name, recipe=recipe, seed=seed, out=out, resume=True)
+        paper.train(experiment, seed=seed, out=out, resume=True)
     card = checkpoint.read_card(file)
     curve = common.error_curve(card)
     passed = [s for s, e in curve if e <= 1.9e-5]

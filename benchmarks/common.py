@@ -5,7 +5,6 @@ and its numbers tell nothing. Then no record is written.
 """
 
 import dataclasses
-import functools
 import os
 import pathlib
 import platform
@@ -16,29 +15,27 @@ import tempfile
 import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
-from unittest import mock
 
 import jax
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import experiments, files, lorenz_tables
+from hyperpinn_eqx import _files as files
+from hyperpinn_eqx import paper
 
 DATA = pathlib.Path(__file__).parent.parent / "book" / "data"
 QUICK = "--quick" in sys.argv
 _LOST = tempfile.TemporaryDirectory()
 _TINY: dict[type, dict[str, int]] = {
-    experiments.Adam: {"steps": 2, "n_lam": 2, "n_points": 4},
-    experiments.Continuation: {
+    paper.Adam: {"steps": 2, "n_lam": 2, "n_points": 4},
+    paper.Continuation: {
         **{"n_lam": 2, "first": 1, "steps": 1, "n_points": 8, "distill_steps": 2}
     },
-    experiments.GaussNewton: {"steps": 1, "n_lam": 2, "n_points": 8, "rank": 4},
-    experiments.MultistepAdam: {"steps": 2, "n_windows": 4},
-    experiments.MultistepGaussNewton: {"steps": 1, "n_windows": 4, "rank": 4},
+    paper.GaussNewton: {"steps": 1, "n_lam": 2, "n_points": 8, "rank": 4},
+    paper.MultistepAdam: {"steps": 2, "n_windows": 4},
+    paper.MultistepGaussNewton: {"steps": 1, "n_windows": 4, "rank": 4},
 }
 Name = TypeVar("Name", bound=Hashable)
-Trained = TypeVar(
-    "Trained", experiments.BurgersExperiment, experiments.LorenzExperiment
-)
+Trained = TypeVar("Trained", paper.BurgersExperiment, paper.LorenzExperiment)
 
 # TF32 would give GPUs fewer digits than CPUs, and other numbers than the tables.
 if jax.default_backend() == "gpu":
@@ -131,17 +128,18 @@ def tiny(experiment: Trained) -> Trained:
         "stages": tuple(dataclasses.replace(s, **_TINY[type(s)]) for s in stages),
         "hidden": experiment.hidden and (4, 3),
     }
-    if isinstance(experiment, experiments.BurgersExperiment):
+    if isinstance(experiment, paper.BurgersExperiment):
         small["main"] = (2, 4, 1)
+    else:
+        small["duration"] = 1.0
     return dataclasses.replace(experiment, **small)
 
 
-def short_lorenz_runs() -> None:
-    """Lorenz data of one second instead of 25, and long runs of 20 instead of 200."""
-    data = functools.partial(hpx.simulate, duration=1.0)
-    mock.patch.object(experiments.lorenz, "simulate", data).start()
-    runs = functools.partial(hpx.long_run, duration=20.0)
-    mock.patch.object(lorenz_tables, "long_run", runs).start()
+def lorenz_cases() -> tuple[hpx.Trajectories, hpx.LongRun]:
+    """The Lorenz test set and its long runs; with `--quick`, short ones."""
+    if QUICK:
+        return paper.test_set(1.0), paper.true_run(20.0)
+    return paper.test_set(), paper.true_run()
 
 
 def write(name: str, record: dict[str, Any]) -> None:

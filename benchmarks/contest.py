@@ -46,7 +46,9 @@ import optax
 from common import QUICK, folder, medians, write
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import files, programs, tables
+from hyperpinn_eqx import _files as files
+from hyperpinn_eqx import _programs as programs
+from hyperpinn_eqx.paper import tables
 
 FOLDER = folder("trained/contest")
 BUDGET, SEARCH = 40.0, 10.0

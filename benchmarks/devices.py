@@ -33,8 +33,10 @@ import numpy as np
 from common import QUICK, medians, text, timed, told, write
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import devices, kernel, programs
-from hyperpinn_eqx.tables import markdown
+from hyperpinn_eqx import _blocks as devices
+from hyperpinn_eqx import _programs as programs
+from hyperpinn_eqx.paper.tables import markdown
+from hyperpinn_eqx.training import linear_system
 
 POINTS, STEP_POINTS = 64, 200
 GRADIENT: tuple[int, ...] = (64, 256, 1024, 4096)
@@ -116,10 +118,10 @@ def solution(n_nu: int, rank: int) -> float:
     model, rows = untrained(), rows_of()
     lams, items = rows.batch(model, jr.key(4), n_nu)
     trained = jax.tree.map(lambda _: True, model)
-    system = kernel.linearise(rows, rank, trained, model, lams, items, jr.key(5))
+    system = linear_system.linearise(rows, rank, trained, model, lams, items, jr.key(5))
 
     def solve() -> tuple:
-        return kernel.solve(trained, model, lams, system, jnp.asarray(1.0))
+        return linear_system.solve(trained, model, lams, system, jnp.asarray(1.0))
 
     jax.block_until_ready(solve())
     return statistics.median(timed(solve)[0] for _ in range(3))

@@ -20,8 +20,8 @@ jax.config.update("jax_enable_x64", True)
 import common
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import tables
-from hyperpinn_eqx.experiments.burgers import BURGERS
+from hyperpinn_eqx.paper import tables
+from hyperpinn_eqx.paper.burgers import BURGERS
 
 SHIPPED = BURGERS[0]
 N_LAM, FIRST, STEPS, POINTS = (2, 1, 1, 20) if common.QUICK else (13, 400, 120, 2000)

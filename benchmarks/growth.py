@@ -25,8 +25,8 @@ import numpy as np
 from common import QUICK, medians, text, told, write
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import programs
-from hyperpinn_eqx.tables import markdown
+from hyperpinn_eqx import _programs as programs
+from hyperpinn_eqx.paper.tables import markdown
 
 FIXED = {"ν": 64, "points for each ν": 64, "width": 8}
 Sizes = dict[str, tuple[int, ...]]

@@ -31,8 +31,8 @@ from common import QUICK, text, timed, told, write
 from spaces import chebyshev
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx.lorenz_tables import WithoutBias
-from hyperpinn_eqx.tables import markdown
+from hyperpinn_eqx.paper import WithoutBias
+from hyperpinn_eqx.paper.tables import markdown
 
 CASES, OBSERVATIONS = 3 if QUICK else 100, 20
 GRID, TOLERANCE, DURATION = 16 if QUICK else 64, 1e-2, 2.0

@@ -27,9 +27,9 @@ import optax
 from common import QUICK, error_curve, told, write
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import experiments
-from hyperpinn_eqx.model import cast
-from hyperpinn_eqx.tables import markdown
+from hyperpinn_eqx import paper
+from hyperpinn_eqx.networks.model import cast
+from hyperpinn_eqx.paper.tables import markdown
 
 OURS = "burgers-hyperpinn"
 PARTS = 1 if QUICK else 5
@@ -116,7 +116,7 @@ def prepare(phase: Phase, u: Any, params: Any, data: tuple) -> tuple[Any, Any]:
 
 def train(phases: tuple[Phase, ...], seconds: float, key: jax.Array) -> dict[str, Any]:
     """Trains by jinns: the error at every part of the time, steps, and compile time."""
-    model: Any = experiments.EXPERIMENTS[OURS].build(key=key)
+    model: Any = paper.EXPERIMENTS[OURS].build(key=key)
     u, weights = jinns_setup.network(model, key=key)
     clock = compiling = share = 0.0
     steps, curve, next_part = [], [], 1

@@ -24,7 +24,7 @@ from common import QUICK, medians, told, write
 from jax.flatten_util import ravel_pytree
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx.tables import markdown
+from hyperpinn_eqx.paper.tables import markdown
 
 M = N = 4 if QUICK else 64
 DEPTH, ROUNDS = (2, 2) if QUICK else (6, 30)

@@ -22,37 +22,36 @@ jax.config.update("jax_enable_x64", True)
 import common
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import checkpoint, experiments, lorenz_tables
-from hyperpinn_eqx.experiments.lorenz import LORENZ, LORENZ_PAPER
+from hyperpinn_eqx import paper
+from hyperpinn_eqx.networks import checkpoint
+from hyperpinn_eqx.paper.lorenz import LORENZ, LORENZ_PAPER
+from hyperpinn_eqx.paper.lorenz_measures import measure
 
 # What the shipped recipe leaves out: Gauss-Newton, and the frozen trunk.
-ADAM = [dataclasses.replace(e, name=f"{e.name}-adam") for e in LORENZ_PAPER]
+ADAM = [
+    dataclasses.replace(e, name=f"{e.name}-adam", recipe="best") for e in LORENZ_PAPER
+]
 FREE = dataclasses.replace(
     LORENZ[0],
     name="lorenz-hyperpinn-free",
-    stages=(experiments.MultistepGaussNewton(600),),
+    stages=(paper.MultistepGaussNewton(600),),
 )
 JOBS = [(e, 0) for e in (*LORENZ, *ADAM, FREE)]
 JOBS += [*((e, seed) for seed in (1, 2) for e in LORENZ), (FREE, 1)]
 if common.QUICK:
     JOBS = [(common.tiny(LORENZ[0]), 0)]
-    common.short_lorenz_runs()
 
 
-def run(
-    experiment: experiments.LorenzExperiment, seed: int, folder: pathlib.Path
-) -> dict:
+def run(experiment: paper.LorenzExperiment, seed: int, folder: pathlib.Path) -> dict:
     """Trains one model, unless that was done before, and measures it."""
     name, out = experiment.name, folder / f"seed-{seed}"
     if not (out / f"{name}.json").exists():
-        experiments.EXPERIMENTS[name] = experiment
-        experiments.train(name, seed=seed, out=out, resume=True)
+        paper.train(experiment, seed=seed, out=out, resume=True)
     model = hpx.load(out / f"{name}.eqx")
     card = checkpoint.read_card(out / f"{name}.eqx")
-    row = lorenz_tables.measure(model)
-    better = lorenz_tables.WithoutBias(model)
-    truth = hpx.classify(lorenz_tables.true_run())
-    exact, test = hpx.Lorenz(), experiments.test_set()
+    exact, test, truth = hpx.Lorenz(), *common.lorenz_cases()
+    row = measure(model, test, truth)
+    better = paper.WithoutBias(model)
     return {
         "name": name,
         "seed": seed,
@@ -63,8 +62,8 @@ def run(
         "mse_median": float(np.median(row.mse)),
         "failed": int(np.sum(~row.finished)),
         "valid_time": float(np.median(row.valid_time)),
-        "behaviour_right": row.right,
-        "confusion": hpx.confusion(truth, row.behaviours),
+        "behaviour_right": row.right(truth),
+        "confusion": paper.confusion(paper.classify(truth), row.behaviours),
     }
 
 

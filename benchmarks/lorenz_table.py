@@ -18,7 +18,10 @@ jax.config.update("jax_enable_x64", True)
 import common
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import experiments, lorenz_tables, tables
+from hyperpinn_eqx import paper
+from hyperpinn_eqx.paper import lorenz_tables
+from hyperpinn_eqx.paper.lorenz_measures import measure, measure_all
+from hyperpinn_eqx.paper.recognise import shipped
 
 
 def plain(value: Any) -> Any:
@@ -30,18 +33,17 @@ def plain(value: Any) -> Any:
 
 def main() -> None:
     """Measures every row, prints the tables and writes the record."""
-    names = tables.shipped(experiments.LorenzExperiment)
+    names = shipped(paper.LorenzExperiment)
     models = {name: hpx.load_pretrained(name) for name in names}
+    cases, run = common.lorenz_cases()
     if common.QUICK:
-        common.short_lorenz_runs()
-        found = lorenz_tables.true_run()
-        rows = {"exact": lorenz_tables.measure(hpx.Lorenz(), found=found)}
+        rows = {"exact": measure(hpx.Lorenz(), cases, run, found=run)}
     else:
-        rows = lorenz_tables.measure_all(models)
-    fields = [field.name for field in dataclasses.fields(lorenz_tables.LorenzRow)]
+        rows = measure_all(models, cases, run)
+    fields = [field.name for field in dataclasses.fields(paper.LorenzRow)]
     print(common.told())
     print(lorenz_tables.lorenz_table(rows, models))
-    print(lorenz_tables.attractor_table(rows))
+    print(lorenz_tables.attractor_table(rows, run))
     record = {
         name: {field: plain(getattr(row, field)) for field in fields}
         for name, row in rows.items()

@@ -23,7 +23,7 @@ import numpy as np
 from common import QUICK, medians, text, told, write
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx.tables import markdown
+from hyperpinn_eqx.paper.tables import markdown
 
 NU = 0.01
 BLOCK = 2000

@@ -29,7 +29,7 @@ from prediction import MAIN, Way, feature_first, in_blocks
 from spaces import chebyshev, sines, volumes
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx.tables import markdown
+from hyperpinn_eqx.paper.tables import markdown
 
 NUS = np.geomspace(0.1, 0.05, 2) if QUICK else np.geomspace(0.1, 0.001, 5)
 SIZES = (24,) if QUICK else (12, 16, 24, 32, 48, 64, 80, 96, 128, 192, 256)

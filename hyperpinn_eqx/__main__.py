@@ -1,12 +1,13 @@
 """The command line: `python -m hyperpinn_eqx train NAME` and `evaluate [NAME …]`."""
 
 import argparse
-import functools
 import pathlib
 import sys
 from collections.abc import Sequence
 
 import jax
+
+from . import _arguments as checks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,15 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # Before any array is made: training and evaluation are in float64.
     jax.config.update("jax_enable_x64", True)
-    from . import experiments, lorenz_tables, tables
-    from .journal import Stopped
-    from .training import TrainingStopped
+    from . import paper
+    from .training.journal import Stopped
+    from .training.result import TrainingStopped
 
     try:
         if arguments.command == "train":
-            _, card = experiments.train(
-                arguments.name,
-                recipe=arguments.recipe,
+            known = paper.RECIPES[arguments.recipe]
+            checks.choice("name", arguments.name, known)
+            experiment = known[arguments.name]
+            _, card = paper.train(
+                experiment,
                 seed=arguments.seed,
                 out=arguments.out,
                 resume=arguments.resume,
@@ -48,31 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, value in card["error"].items():
                 if isinstance(value, float):
                     print(f"{name} = {value:.2e}")
-            stem = experiments.file_stem(arguments.name, arguments.recipe)
-            print(f"saved in {arguments.out / stem}.eqx and .json")
+            print(f"saved in {arguments.out / experiment.stem}.eqx and .json")
         else:
-            names = arguments.names or [
-                *tables.shipped(experiments.BurgersExperiment),
-                *tables.shipped(experiments.LorenzExperiment),
-                *tables.shipped(experiments.FamilyExperiment),
-            ]
-            models, cards = tables.load_models(names)
-            known = tables.recognise_all(models, cards)
-            printed = [
-                make(group)
-                for kind, make in (
-                    (experiments.BurgersExperiment, tables.burgers_tables),
-                    (experiments.LorenzExperiment, lorenz_tables.lorenz_tables),
-                    (
-                        experiments.FamilyExperiment,
-                        functools.partial(tables.family_tables, cards=cards),
-                    ),
-                )
-                if (
-                    group := {n: models[n] for n in known if isinstance(known[n], kind)}
-                )
-            ]
-            print("\n\n".join(printed))
+            print(paper.report(arguments.names))
     except Stopped as stop:
         print(f"{stop}\nGo on with the same command and --resume.", file=sys.stderr)
         return 130

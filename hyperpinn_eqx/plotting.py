@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from . import checks
+from . import _arguments as checks
 from .box import Box
-from .metrics import FamilyError, check_measurable, exact_on_grid, on_grid, physical
-from .problems import AbstractPDE
+from .physics.metrics import (
+    FamilyError,
+    check_measurable,
+    exact_on_grid,
+    on_grid,
+    physical,
+)
+from .problems.base import AbstractPDE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,6 @@ Tests run in float32, JAX's default; a test that needs float64 asks for `x64` be
 any other fixture.
 """
 
-import functools
 import itertools
 import math
 import pathlib
@@ -25,8 +24,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import lorenz_tables, programs
-from hyperpinn_eqx.journal import Journal
+from hyperpinn_eqx import _programs as programs
+from hyperpinn_eqx.training.journal import Journal
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -218,18 +217,13 @@ def stop_at():
     return lambda stage, step: type("StopAt", (StopAt,), {"at": (stage, step)})
 
 
-@pytest.fixture
-def few_lorenz_cases(monkeypatch):
+@pytest.fixture(scope="module")
+def few_lorenz_cases():
     """A Lorenz test set of four cases, and short long runs."""
     lam = jnp.array([[10, 1, 0.5], [10, 2, 10.0], [10, 8 / 3, 28], [10, 2, 26.0]])
     start = jnp.array([[1.0, 2, 3], [4, 5, 6], [1, -2, 20], [-3, 2, 15]])[:, None]
-    true = functools.cache(lambda: hpx.simulate(hpx.Lorenz(), lam, start, duration=2.0))
-    monkeypatch.setattr(lorenz_tables, "test_set", true)
-    short = functools.partial(hpx.long_run, duration=40.0)
-    monkeypatch.setattr(lorenz_tables, "long_run", short)
-    lorenz_tables.true_run.cache_clear()
-    yield true
-    lorenz_tables.true_run.cache_clear()
+    true = hpx.simulate(hpx.Lorenz(), lam, start, duration=2.0)
+    return true, hpx.long_run(hpx.Lorenz(), lam, start[:, 0], duration=40.0)
 
 
 # What people pass by mistake. Numbers are small: a billion steps are not a mistake that

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperpinn_eqx import files
+from hyperpinn_eqx import _files as files
 
 
 @pytest.fixture

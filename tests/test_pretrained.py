@@ -13,17 +13,17 @@ from hyperpinn_eqx import (
     Burgers,
     Lorenz,
     count_parameters,
-    experiments,
     family_error,
     field_error,
     load_card,
     load_pretrained,
+    paper,
     pretrained_names,
     simulate,
     trajectory_errors,
 )
-from hyperpinn_eqx.checkpoint import read_card
-from hyperpinn_eqx.experiments import EXPERIMENTS
+from hyperpinn_eqx.networks.checkpoint import read_card
+from hyperpinn_eqx.paper import EXPERIMENTS
 
 BURGERS = {  # of the model, and of the network that is evaluated at every point
     "burgers-hyperpinn": (9385, 393),
@@ -156,13 +156,13 @@ def test_lorenz_fields_load_in_both_precisions(name):
 
 @lorenz
 def test_the_card_tells_the_field_error_that_the_weights_have(name):
-    found, _ = field_error(load_pretrained(name), Lorenz(), experiments.test_set())
+    found, _ = field_error(load_pretrained(name), Lorenz(), paper.test_set())
     told = load_card(name)["error"]["field_relative_l2"]
     np.testing.assert_allclose(told, found, rtol=1e-3)
 
 
 def test_the_lorenz_hyperpinn_is_as_good_as_it_should_be():
-    model, true = load_pretrained("lorenz-hyperpinn"), experiments.test_set()
+    model, true = load_pretrained("lorenz-hyperpinn"), paper.test_set()
     assert field_error(model, Lorenz(), true)[0] <= 5e-3
     errors = trajectory_errors(simulate(model, true.lam, true.states[:, :, 0]), true)
     assert np.all(np.isfinite(errors))
@@ -182,7 +182,7 @@ def test_the_card_tells_how_the_lorenz_model_was_trained(name):
 
 @family
 def test_the_card_tells_the_held_out_errors_that_the_weights_have(name):
-    error = experiments.held_out_error(load_pretrained(name), EXPERIMENTS[name].problem)
+    error = paper.held_out_error(load_pretrained(name), EXPERIMENTS[name].problem)
     told = load_card(name)["error"]
     found = np.median(error.relative_l2), np.max(error.relative_l2)
     wanted = told["median_relative_l2"], told["largest_relative_l2"]

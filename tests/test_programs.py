@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import programs
+from hyperpinn_eqx import _programs as programs
 
 
 @pytest.fixture(autouse=True)

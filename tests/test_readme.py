@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import experiments, lorenz_tables
+from hyperpinn_eqx import paper
+from hyperpinn_eqx.paper import lorenz_tables
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -54,17 +55,17 @@ def between(numbers, form, words="to"):
 
 def about_burgers():
     for name in BURGERS:
-        card, paper = hpx.load_card(name), experiments.EXPERIMENTS[name].paper_mse
+        card, theirs = hpx.load_card(name), paper.EXPERIMENTS[name].paper_mse
         counts = " | ".join(map(str, card["parameters"].values()))
         mse = card["error"]["mse"]
-        yield f"| {name} | {counts} | {paper:.1e} | {mse:.1e} |"
-    yield f"is {paper / mse:,.0f} times smaller than the paper's"
-    yield f"its error itself is {(paper / mse) ** 0.5:.0f} times smaller"
+        yield f"| {name} | {counts} | {theirs:.1e} | {mse:.1e} |"
+    yield f"is {theirs / mse:,.0f} times smaller than the paper's"
+    yield f"its error itself is {(theirs / mse) ** 0.5:.0f} times smaller"
 
     runs = record("burgers-runs")["runs"]
     best = {run["name"]: run for run in runs if run["recipe"] == "best"}
     told, nothing = (best[f"{name}-{kind}"]["mse"] for kind in ("wall", "plain"))
-    side = "above" if nothing > paper else "below"
+    side = "above" if nothing > theirs else "below"
     yield (
         f"told u(t, 0) = 0 ends at {told:.1e}, and without any symmetry at "
         f"{nothing:.1e}, {side} the paper's figure"

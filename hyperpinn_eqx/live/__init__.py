@@ -14,14 +14,16 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from .. import checks
-from ..hypernet import HyperPINN
-from ..mainnet import precision
-from ..metrics import on_grid
-from ..model import cast, dtype_of
-from ..problems import AbstractPDE, Burgers, Lorenz
-from ..sampling import uniform
-from ..trajectories import simulate
+from .. import _arguments as checks
+from ..dynamics.trajectories import simulate
+from ..networks.hyper import HyperPINN
+from ..networks.main import precision
+from ..networks.model import cast, dtype_of
+from ..physics.metrics import on_grid
+from ..physics.sampling import uniform
+from ..problems.base import AbstractPDE
+from ..problems.burgers import Burgers
+from ..problems.lorenz import Lorenz
 
 _FILES = resources.files(__name__)
 _SCRIPTS = ("network.js", "exact.js", "plot.js", "waves.js", "attractor.js", "start.js")

@@ -1,4 +1,4 @@
-/* The networks in JavaScript, as in hypernet.py and mainnet.py; all arithmetic is in float64. */
+/* The networks in JavaScript, as in networks/hyper.py and networks/main.py; all arithmetic is in float64. */
 
 const tanh = (x) => 1 - 2 / (Math.exp(2 * x) + 1);
 

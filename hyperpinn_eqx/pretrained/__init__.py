@@ -4,9 +4,9 @@ import json
 from importlib import resources
 from typing import Any
 
-from .. import checks
-from ..checkpoint import load
-from ..model import AbstractModel
+from .. import _arguments as checks
+from ..networks.checkpoint import load
+from ..networks.model import AbstractModel
 
 _FOLDER = resources.files(__name__)
 

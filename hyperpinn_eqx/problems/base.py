@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from .. import checks
+from .. import _arguments as checks
 from ..box import Box
-from ..jets import Jet
+from ..networks.jets import Jet
 
 
 class AbstractPDE(eqx.Module):

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float64
 
-from .. import checks
+from .. import _arguments as checks
 from ..box import Box
-from ..jets import Jet
+from ..networks.jets import Jet
 from .base import AbstractPDE
 
 

@@ -6,9 +6,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from .. import checks
+from .. import _arguments as checks
 from ..box import Box
-from ..jets import Jet, jets
+from ..networks.jets import Jet, jets
 from .base import AbstractPDE
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ..box import Box
-from ..jets import Jet
+from ..networks.jets import Jet
 from .base import AbstractPDE
 
 

@@ -19,8 +19,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import multistep
-from hyperpinn_eqx.kernel import compressed_rows, linearise, solve
+from hyperpinn_eqx.dynamics import multistep
+from hyperpinn_eqx.training.linear_system import compressed_rows, linearise, solve
 
 BOOK = pathlib.Path(__file__).parents[2] / "book"
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import experiments
+from hyperpinn_eqx import paper
 
 DATA = pathlib.Path(__file__).parents[2] / "book" / "data"
 SMALL, LARGE, HYPER = (
@@ -24,8 +24,8 @@ def record(name):
     return json.loads((DATA / f"{name}.json").read_text("utf-8"))
 
 
-def paper(name):
-    return experiments.EXPERIMENTS[name].paper_mse
+def papers(name):
+    return paper.EXPERIMENTS[name].paper_mse
 
 
 def runs(name, recipe="best"):
@@ -50,7 +50,7 @@ def test_the_hyperpinn_is_ahead_of_the_large_pinn_and_that_of_the_small_one():
     small, large, hyper = (
         hpx.load_card(name)["error"]["mse"] for name in (SMALL, LARGE, HYPER)
     )
-    assert hyper < large < small < paper(HYPER)
+    assert hyper < large < small < papers(HYPER)
 
 
 def test_the_large_pinn_trained_longer_than_the_hyperpinn():
@@ -59,19 +59,19 @@ def test_the_large_pinn_trained_longer_than_the_hyperpinn():
 
 @pytest.mark.parametrize("name", (SMALL, LARGE, HYPER))
 def test_all_three_are_far_below_the_paper(name):
-    assert hpx.load_card(name)["error"]["mse"] < paper(name) / 100
+    assert hpx.load_card(name)["error"]["mse"] < papers(name) / 100
 
 
 def test_the_recipe_of_the_paper_ends_far_above_the_paper():
     alone = [r for r in record("burgers-runs")["runs"] if r["recipe"] == "paper"]
     assert len(alone) >= 2
-    assert all(run["mse"] > 5 * paper(run["name"]) for run in alone)
+    assert all(run["mse"] > 5 * papers(run["name"]) for run in alone)
 
 
 def test_without_the_symmetry_the_recipe_ends_above_the_paper():
     (plain,) = runs(f"{HYPER}-plain").values()
     (wall,) = runs(f"{HYPER}-wall").values()
-    assert wall["mse"] < paper(HYPER) < plain["mse"]
+    assert wall["mse"] < papers(HYPER) < plain["mse"]
     # Nearly all of it at the smallest viscosities.
     share = np.array(plain["mse_per_nu"]) / np.sum(plain["mse_per_nu"])
     assert share[:3].sum() > 0.9
@@ -119,19 +119,19 @@ def test_the_shipped_models_are_at_the_floor_and_the_paper_is_not_far_above():
     floor = np.mean(rows["exact, biased"]["mse"])
     for name in LORENZ:
         assert hpx.load_card(name)["error"]["mse_mean"] < 1.5 * floor
-    assert floor < paper("lorenz-hyperpinn") < 2 * floor
+    assert floor < papers("lorenz-hyperpinn") < 2 * floor
 
 
 def test_our_small_baseline_is_below_the_papers_hyperpinn():
     error = hpx.load_card("lorenz-small")["error"]["mse_mean"]
-    assert error < paper("lorenz-hyperpinn")
+    assert error < papers("lorenz-hyperpinn")
 
 
 # --- What the page of results says that we chose --------------------------------------
 
 
 def test_how_the_shipped_hypernetworks_start():
-    assert experiments.EXPERIMENTS[HYPER].init == "common"
+    assert paper.EXPERIMENTS[HYPER].init == "common"
 
 
 def test_what_was_trained_from_three_seeds():

@@ -1,0 +1,277 @@
+"""Differential equations solved by Diffrax: what is asked, and how it ended."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jaxtyping import Array, ArrayLike, Float, Float64, Int, PyTree
+
+from .. import _arguments as checks
+from .multistep import Field
+
+# From λ, shape (p,), to its vector field: a problem or a model.
+Family = Callable[[Array], Field]
+
+# A field that blows up, or ends, stops where no step is small enough.
+_SMALLEST = 1e-12
+_ENDS = (
+    "",
+    "became infinite or NaN",
+    f"no step was small enough ({_SMALLEST:g})",
+    "needed more than {} steps",
+    "did not finish",
+)
+
+
+def times(
+    duration: float, dt: float, rtol: float, least: int
+) -> tuple[Float64[np.ndarray, " T"], float, float]:
+    """The times of saved states, Δt and the tolerance.
+
+    Raises:
+        ValueError: a number that is not positive, a tolerance of 1 or more, or fewer
+            steps than the least number of them.
+    """
+    duration, dt = checks.positive("duration", duration), checks.positive("dt", dt)
+    rtol = checks.positive("rtol", rtol)
+    if rtol >= 1:
+        raise ValueError(f"rtol = {rtol}, expected a number below 1")
+    if not least * dt <= duration < 1e9 * dt:
+        raise ValueError(
+            f"duration = {duration} and dt = {dt}, expected a duration of {least} to "
+            "1e9 times dt"
+        )
+    return dt * np.arange(round(duration / dt) + 1), dt, rtol
+
+
+def starts(
+    family: Family, lam: Float[ArrayLike, "M p"], start: ArrayLike, *axes: str
+) -> tuple[Float64[np.ndarray, "M p"], Float64[np.ndarray, "..."]]:
+    """λ and initial states in float64, of which the family makes vector fields.
+
+    Raises:
+        ValueError: arrays of other shapes, not finite, or not one entry of `start` for
+            each λ; or the family does not make a field on such states.
+        TypeError: the family is no function.
+    """
+    lam = checks.numpy_array("lam", lam, "M", "p", finite=True)
+    start = checks.numpy_array("start", start, *axes, finite=True)
+    if len(lam) != len(start):
+        raise ValueError(
+            f"lam has shape {lam.shape} and start {start.shape}, expected (M, p) and "
+            f"({', '.join(axes)})"
+        )
+    state = start.reshape(-1, start.shape[-1])[0]
+    check_family("family", family, lam[0], "start", state)
+    return lam, start
+
+
+def check_family(
+    name: str,
+    family: Family,
+    lam: Float[ArrayLike, " p"],
+    states: str,
+    x: Float[ArrayLike, " d"],
+) -> None:
+    """Checks that a family makes a vector field of this λ on the named states.
+
+    Raises:
+        ValueError: it does not.
+        TypeError: it is no function.
+    """
+    checks.function(name, family)
+    wanted = f"expected for lam of shape {np.shape(lam)} a field on states of shape "
+    wanted += f"{np.shape(x)}, those of {states}"
+    try:
+        slope = jax.eval_shape(lambda lam, x: field_of(family, lam)(x), lam, x)
+    except (ValueError, TypeError, IndexError) as error:
+        raise ValueError(f"{name} = {family!r}, {wanted}: {error}") from error
+    if slope.shape != np.shape(x):
+        raise ValueError(f"{name}(lam)(x) has shape {slope.shape}, {wanted}")
+
+
+def field_of(family: Family, lam: Float[Array, " p"]) -> Field:
+    """The field of a λ, with slopes in the precision of the states.
+
+    A slope may be a list of numbers, or a scalar, as of a network with one output.
+    """
+    field = family(lam)
+    return lambda x: jnp.atleast_1d(jnp.asarray(field(x), x.dtype))
+
+
+class Program(eqx.Module):
+    """A function of (λ, state) as it was when it was traced, and the arrays it read.
+
+    To trace a solver takes a second, to trace a field milliseconds. So the field is
+    traced at every call, and the solver only for a program that it has not seen.
+
+    Attributes:
+        arrays: what the function read.
+        code: the rest. Equal programs have equal code.
+    """
+
+    arrays: list[Array]
+    code: "_Code" = eqx.field(static=True)
+
+    def __init__(
+        self, make: Callable[[Family], Callable], family: Family, lam: Array, x: Array
+    ):
+        arrays, rest = eqx.partition(family, eqx.is_array)
+
+        def flat(arrays: PyTree, lam: Array, x: Array) -> PyTree:
+            return make(eqx.combine(arrays, rest))(lam, x)
+
+        jaxpr, shape = jax.make_jaxpr(flat, return_shape=True)(arrays, lam, x)
+        self.arrays = [*jaxpr.consts, *jax.tree.leaves(arrays)]
+        self.code = _Code(jaxpr.jaxpr, jax.tree.structure(shape))
+
+    def __call__(self, lam: Array, x: Array) -> PyTree:
+        return self.code(self.arrays, lam, x)
+
+    def run(self, solver: Callable, *args: Any) -> PyTree:
+        """`solver(self, *args)`, compiled once for all equal programs."""
+        return _compiled(solver, self.code)(self, *args)
+
+
+class _Code:
+    def __init__(self, jaxpr: Any, structure: Any):
+        self.jaxpr, self.structure = jaxpr, structure
+        # Unlike a jaxpr in print, this shows every digit of a number.
+        shapes = [
+            jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype)
+            for v in (*jaxpr.constvars, *jaxpr.invars)
+        ]
+        text = jax.jit(lambda *leaves: self._flat(leaves)).lower(*shapes).as_text()
+        # What a program calls back is not in its text: such a one equals itself alone.
+        own = self.jaxpr if "callback" in text else None
+        self._key = hashlib.sha256(text.encode()).digest(), structure, id(own)
+
+    def _flat(self, leaves: Any) -> list[Array]:
+        n = len(self.jaxpr.constvars)
+        return jaxpr_as_fun(ClosedJaxpr(self.jaxpr, leaves[:n]))(*leaves[n:])
+
+    def __call__(self, arrays: list[Array], lam: Array, x: Array) -> PyTree:
+        return jax.tree.unflatten(self.structure, self._flat([*arrays, lam, x]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Code) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+@functools.lru_cache(16)
+def _compiled(solver: Callable, code: _Code) -> Callable:
+    # A function of its own, so that JAX forgets it when this cache does.
+    return eqx.filter_jit(functools.partial(solver))
+
+
+# Without Diffrax's own cache, which would keep every field for ever.
+_solve = dfx.diffeqsolve.__wrapped__  # type: ignore[attr-defined]
+
+
+def solve(
+    slope: Callable[[PyTree], PyTree],
+    start: PyTree,
+    t: Float[Array, " T"],
+    rtol: Float[Array, ""],
+    *,
+    solver: dfx.AbstractAdaptiveSolver,
+    max_steps: int,
+) -> tuple[PyTree, Int[Array, ""]]:
+    """One solution dy/dt = slope(y) at times t, and how it ended: see `reasons`."""
+    solution = _solve(
+        dfx.ODETerm(lambda t, y, args: slope(y)),
+        solver,
+        t0=0.0,
+        t1=t[-1],
+        dt0=None,
+        y0=start,
+        saveat=dfx.SaveAt(subs=[dfx.SubSaveAt(ts=t), dfx.SubSaveAt(t1=True)]),
+        stepsize_controller=dfx.PIDController(
+            rtol=rtol, atol=rtol, dtmin=_SMALLEST, force_dtmin=False
+        ),
+        max_steps=max_steps,
+        # One solution that fails is a result; the others go on.
+        throw=False,
+    )
+    states, last = solution.ys
+    y = jax.tree.map(lambda a: a[0], last)
+    ahead = jax.tree.map(lambda y, s: y + 10 * _SMALLEST * s, y, slope(y))
+    fine = solution.result == dfx.RESULTS.successful
+    end = jnp.select(
+        [
+            fine & _finite(states),
+            # Where it stopped, or within the reach of the steps that were refused.
+            fine | ~(_finite(y) & _finite(slope(y)) & _finite(slope(ahead))),
+            solution.result == dfx.RESULTS.dt_min_reached,
+            solution.result == dfx.RESULTS.max_steps_reached,
+        ],
+        [jnp.array(end) for end in range(4)],
+        jnp.array(4),
+    )
+    return states, end
+
+
+def _finite(tree: PyTree) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(a)) for a in jax.tree.leaves(tree)]))
+
+
+def outcomes(
+    value: ArrayLike, states: Float[Array | np.ndarray, "... T d"]
+) -> Int[Array, "..."]:
+    """How solutions ended, as integers; from booleans, whether they finished.
+
+    Raises:
+        ValueError: neither, or of another shape; or one that finished is not finite.
+    """
+    shape = states.shape[:-2]
+    error = ValueError(
+        f"outcome = {value!r}, expected booleans, or integers from 0 to 4, of shape "
+        f"{shape} for states of shape {states.shape}"
+    )
+    try:
+        found = jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise error from None
+    if found.dtype == bool:
+        found = jnp.where(found, 0, 4)
+    if not jnp.issubdtype(found.dtype, jnp.integer) or found.shape != shape:
+        raise error
+    if isinstance(found, jax.core.Tracer) or isinstance(states, jax.core.Tracer):
+        return found.astype(jnp.int32)
+    ends = np.asarray(found)
+    if not np.all(np.isin(ends, range(len(_ENDS)))):
+        raise error
+    bad = np.argwhere((ends == 0)[..., None, None] & ~np.isfinite(np.asarray(states)))
+    if len(bad):
+        at = tuple(bad[0].tolist())
+        raise ValueError(
+            f"states holds {states[at]} at {at}, expected finite numbers in what "
+            "finished"
+        )
+    return found.astype(jnp.int32)
+
+
+def reasons(
+    outcome: Int[ArrayLike, "..."],
+    states: Float[ArrayLike, "..."],
+    dt: float,
+    max_steps: int,
+) -> np.ndarray:
+    """Why each solution ended too early, in words; "" for one that did not."""
+    outcome, finite = np.asarray(outcome), np.isfinite(np.asarray(states)).all(-1)
+    # Of those before the first that is not finite.
+    last = np.maximum(np.cumprod(finite, axis=-1).sum(-1) - 1, 0)
+    told = [
+        f"{_ENDS[end].format(max_steps)}, last state at t = {dt * i:g}" if end else ""
+        for end, i in zip(outcome.ravel(), last.ravel(), strict=True)
+    ]
+    return np.array(told).reshape(outcome.shape)

@@ -1,0 +1,230 @@
+"""Trajectories of vector fields, exact or learned, by Diffrax."""
+
+import functools
+from collections.abc import Callable
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+
+from .. import _arguments as checks
+from ..networks.model import cast
+from .integrate import (
+    Family,
+    Program,
+    field_of,
+    outcomes,
+    reasons,
+    solve,
+    starts,
+    times,
+)
+
+_MAX_STEPS = 200_000
+
+
+class Trajectories(eqx.Module):
+    """States of a family of systems at equispaced times.
+
+    Attributes:
+        lam: M values of λ, shape (M, p).
+        states: I trajectories of T states for each, shape (M, I, T, d). One that did
+            not reach its end holds NaN or infinities from where the solver gave up.
+        dt: the time Δt between states.
+        outcome: how each trajectory ended, shape (M, I): 0 if it reached its end, 1 if
+            it became infinite or NaN, 2 if no step was small enough, 3 if it needed too
+            many steps, 4 for any other reason. In its place may be given whether each
+            of them finished, as booleans.
+
+    Raises:
+        ValueError: arrays of other shapes, λ or a finished trajectory not finite, or
+            Δt not positive.
+    """
+
+    lam: Float[Array, "M p"]
+    states: Float[Array, "M I T d"]
+    dt: float = eqx.field(static=True)
+    outcome: Int[Array, "M I"]
+
+    def __init__(
+        self,
+        lam: Float[ArrayLike, "M p"],
+        states: Float[ArrayLike, "M I T d"],
+        dt: float,
+        outcome: Int[ArrayLike, "M I"] | Bool[ArrayLike, "M I"],
+    ):
+        self.lam = checks.array("lam", lam, "M", "p", finite=True)
+        self.states = checks.array("states", states, "M", "I", "T", "d")
+        if len(self.lam) != len(self.states):
+            raise ValueError(
+                f"lam has shape {self.lam.shape} and states {self.states.shape}, "
+                "expected (M, p) and (M, I, T, d)"
+            )
+        self.dt = checks.positive("dt", dt)
+        self.outcome = outcomes(outcome, self.states)
+
+    @property
+    def finished(self) -> Bool[Array, "M I"]:
+        """Whether each trajectory reached its end."""
+        return self.outcome == 0
+
+    def reasons(self) -> np.ndarray:
+        """Why each trajectory ended too early, as words of shape (M, I).
+
+        A word is empty for a trajectory that finished. The others also tell the time of
+        their last state.
+        """
+        return reasons(self.outcome, self.states, self.dt, _MAX_STEPS)
+
+    def check_finished(self, name: str) -> None:
+        """Checks that all trajectories finished, unless JAX traces them.
+
+        Raises:
+            ValueError: one did not; tells which one, and why.
+        """
+        if isinstance(self.outcome, jax.core.Tracer):
+            return
+        bad = np.argwhere(np.asarray(self.outcome))
+        if len(bad):
+            at = tuple(bad[0].tolist())
+            raise ValueError(
+                f"{name} holds unfinished trajectories, expected finished ones; "
+                f"{len(bad)} did not finish, the first at {at}: {self.reasons()[at]}"
+            )
+
+    @property
+    def t(self) -> Float[np.ndarray, " T"]:
+        """The times of the states."""
+        return self.dt * np.arange(self.states.shape[2])
+
+    def every(self, n: int) -> "Trajectories":
+        """The same trajectories seen n times more rarely.
+
+        Raises:
+            ValueError: n is not a positive integer.
+        """
+        n = checks.count("n", n)
+        return Trajectories(self.lam, self.states[:, :, ::n], n * self.dt, self.outcome)
+
+    def windows(
+        self, length: int, n: int, *, early: float = 2.0, key: PRNGKeyArray
+    ) -> Float[Array, "M n length d"]:
+        """Random runs of consecutive states, n for each λ.
+
+        Half of them begin anywhere, half within the first seconds: later on a system
+        stays on its attractor, and says nothing about the field around it.
+
+        Args:
+            length: states in a window.
+            n: windows for each λ.
+            early: how long the transient counts as early.
+            key: a JAX random key.
+
+        Raises:
+            ValueError: the trajectories are shorter than a window or not all finished,
+                n is not positive, `early` is negative, or there is no key.
+        """
+        m, i, t, _ = self.states.shape
+        length, n = checks.count("length", length), checks.count("n", n)
+        if length > t:
+            raise ValueError(
+                f"length = {length}, expected 1, ..., {t}: trajectories have {t} states"
+            )
+        early = checks.number("early", early, 0.0)
+        self.check_finished("data")
+        which_key, when_key = jr.split(checks.random_key("key", key))
+        last = t - length + 1
+        soon = max(1, round(min(last, early / self.dt)))
+        bound = jnp.where(jnp.arange(n) < n // 2, soon, last)
+        which = jr.randint(which_key, (m, n), 0, i)
+        when = jr.randint(when_key, (m, n), 0, bound[None])
+        index = when[:, :, None] + jnp.arange(length)[None, None]
+        rows = jnp.arange(m)[:, None, None]
+        return self.states[rows, which[:, :, None], index]
+
+
+def simulate(
+    family: Family,
+    lam: Float[ArrayLike, "M p"],
+    start: Float[ArrayLike, "M I d"],
+    *,
+    duration: float = 25.0,
+    dt: float = 0.01,
+    rtol: float = 1e-9,
+    solver: dfx.AbstractAdaptiveSolver | None = None,
+) -> Trajectories:
+    """Trajectories by an adaptive Runge-Kutta method, in float64.
+
+    The defaults are the paper's (A.6): 25 s, Δt = 0.01, Runge-Kutta 4(5).
+
+    Args:
+        family: the exact family, a trained one, or any function from λ to a field.
+        lam: M values of λ, shape (M, p).
+        start: I initial states for each, shape (M, I, d).
+        duration: how long to integrate.
+        dt: the time between saved states.
+        rtol: relative and absolute tolerance of a step, below 1.
+        solver: a Diffrax solver that estimates its error; Dormand and Prince's 5(4) by
+            default.
+
+    Returns:
+        `Trajectories`. One whose field blows up, is not defined, or needs more than
+        200 000 steps ends early and leaves the others alone; `reasons` tells why.
+
+    Raises:
+        ValueError: a shape that does not fit, λ or a state that is not finite, or a
+            duration, Δt or tolerance that makes no sense.
+        TypeError: the family is no function, or the solver no such solver.
+    """
+    t, dt, rtol = times(duration, dt, rtol, 1)
+    solver = dfx.Dopri5() if solver is None else solver
+    checks.instance("solver", solver, dfx.AbstractAdaptiveSolver)
+    if solver.term_structure is not dfx.AbstractTerm:
+        raise ValueError(
+            f"solver = {type(solver).__name__}, expected one for a single vector field"
+        )
+    # In float32 neither the tolerance nor a chaotic trajectory means much.
+    with jax.enable_x64(True):
+        family = cast(family, jnp.float64)
+        found_lam, found_start = starts(family, lam, start, "M", "I", "d")
+        lam = jnp.asarray(found_lam)
+        x = jnp.asarray(found_start[0, 0])
+        field = Program(_field, family, lam[0], x)
+        states, outcome = field.run(
+            _simulate,
+            lam,
+            jnp.asarray(found_start),
+            jnp.asarray(t),
+            # As an array: a Python float would be compiled in.
+            jnp.asarray(rtol),
+            solver,
+        )
+        return Trajectories(lam, states, dt, outcome)
+
+
+def _field(family: Family) -> Callable[[Array, Array], Array]:
+    return lambda lam, x: field_of(family, lam)(x)
+
+
+def _simulate(
+    field: Program,
+    lam: Array,
+    start: Array,
+    t: Array,
+    rtol: Array,
+    solver: dfx.AbstractAdaptiveSolver,
+) -> tuple[Array, Array]:
+    def one(lam: Array, start: Array) -> tuple[Array, Array]:
+        slope = functools.partial(field, lam)
+        return solve(slope, start, t, rtol, solver=solver, max_steps=_MAX_STEPS)
+
+    # All trajectories in one batch: the loop takes as many steps as the slowest.
+    every = jax.vmap(jax.vmap(one, (None, 0)))
+    if start.shape[1] == 1:
+        return every(lam, start)
+    # By λ, when each brings many: their stiffness is alike.
+    return jax.lax.map(lambda pair: jax.vmap(one, (None, 0))(*pair), (lam, start))

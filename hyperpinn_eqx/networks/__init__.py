@@ -1,0 +1,1 @@
+"""Networks: λ in, main network out."""

@@ -1,0 +1,275 @@
+"""The main network: the small one that is evaluated at every point."""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from .. import _arguments as checks
+from ..box import Box
+
+
+@dataclasses.dataclass(frozen=True)
+class MainNetSpec:
+    """The shape of a main network: everything about it but its weights.
+
+    Args:
+        sizes: layer widths, inputs first, e.g. `(2, 8, 8, 8, 8, 8, 8, 1)`.
+        inputs: range of every input, mapped to [-1, 1] before the first layer; of a
+            periodic one, the layer sees the cosine and the sine.
+        outputs: range of every output, mapped from [-1, 1] after the last layer;
+            None leaves outputs as they are.
+        bounded: whether a point outside `inputs` is an error.
+        odd: a coordinate in which the network is odd by construction: the layers see
+            `|x|`, and their output takes the sign of x. Where the solution is known to
+            be odd they need to learn only half of it, at no cost.
+
+    Raises:
+        ValueError: fewer than two sizes, a size below 1, ranges that do not fit, or
+            an `odd` that is no coordinate with a symmetric range.
+        TypeError: `inputs` or `outputs` is no `Box`.
+
+    >>> spec = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
+    >>> spec.size
+    393
+    """
+
+    sizes: tuple[int, ...]
+    inputs: Box
+    outputs: Box | None = None
+    bounded: bool = True
+    odd: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sizes", widths("sizes", self.sizes, 2))
+        checks.instance("inputs", self.inputs, Box)
+        checks.choice("bounded", self.bounded, (True, False))
+        checks.choice("odd", self.odd, (None, *self.inputs.names))
+        if len(self.inputs) != self.sizes[0]:
+            raise ValueError(
+                f"inputs = {self.inputs}, expected {self.sizes[0]} axes, the first of "
+                f"sizes = {self.sizes}"
+            )
+        if self.outputs is not None:
+            checks.instance("outputs", self.outputs, Box)
+            if len(self.outputs) != self.sizes[-1]:
+                raise ValueError(
+                    f"outputs = {self.outputs}, expected {self.sizes[-1]} axes, the "
+                    f"last of sizes = {self.sizes}"
+                )
+        if self.odd is not None:
+            low, high = self.inputs.ranges()[self.odd][:2]
+            periodic = self.inputs.periodic[self.odd_axis or 0]
+            if low != -high or self.outputs is not None or periodic:
+                raise ValueError(
+                    f"odd = {self.odd!r}, expected an input with a range (-a, a) that "
+                    "is not periodic, and no range of outputs"
+                )
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """The shape (out, in) of every layer's weight."""
+        sizes = (self.inputs.width, *self.sizes[1:])
+        return list(zip(sizes[1:], sizes[:-1], strict=True))
+
+    @property
+    def size(self) -> int:
+        """The number of weights and biases P."""
+        return sum(out * size + out for out, size in self.shapes)
+
+    @property
+    def odd_axis(self) -> int | None:
+        """Which input is the odd one."""
+        return None if self.odd is None else self.inputs.names.index(self.odd)
+
+    def scale(self, points: Float[ArrayLike, "*n d"]) -> Float[Array, "*n w"]:
+        """What the first layer sees: inputs in [-1, 1], an odd one by its size.
+
+        Of a periodic one its cosine, and at the end its sine.
+
+        Raises:
+            ValueError: the last axis of `points` is not one for the inputs.
+        """
+        points = checks.array("points", points, "...", self.sizes[0], empty=True)
+        scaled = self.inputs.scale(points)
+        if (axis := self.odd_axis) is None:
+            return self.inputs.embed(scaled)
+        x = scaled[..., axis]
+        # Unlike jnp.abs, it has a slope at 0: the one from the right.
+        scaled = scaled.at[..., axis].set(2 * jnp.where(x < 0, -x, x) - 1)
+        return self.inputs.embed(scaled)
+
+    def config(self) -> dict:
+        """The arguments that make this spec again, as JSON-able data."""
+        config = {
+            "sizes": list(self.sizes),
+            "inputs": self.inputs.ranges(),
+            "outputs": None if self.outputs is None else self.outputs.ranges(),
+            "bounded": self.bounded,
+        }
+        return config if self.odd is None else {**config, "odd": self.odd}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "MainNetSpec":
+        """The inverse of `config`.
+
+        Raises:
+            TypeError: `config` is no dictionary.
+            ValueError: it is not what `config` returns.
+        """
+        checks.instance("config", config, dict)
+        try:
+            inputs, outputs = Box(**config["inputs"]), config["outputs"]
+            made = {"inputs": inputs, "outputs": outputs and Box(**outputs)}
+            return cls(**config | made | {"sizes": tuple(config["sizes"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"config = {config}, expected that of a spec") from error
+
+    def init(self, *, key: PRNGKeyArray) -> "MainNet":
+        """A main network with Glorot-normal weights and zero biases.
+
+        Glorot and Bengio (2010), AISTATS.
+
+        Raises:
+            ValueError: `key` is no JAX random key.
+        """
+        checks.random_key("key", key)
+        weights, biases = [], []
+        keys = jr.split(key, len(self.shapes))
+        for k, (out, size) in zip(keys, self.shapes, strict=True):
+            weights.append(jr.normal(k, (out, size)) * math.sqrt(2 / (out + size)))
+            biases.append(jnp.zeros((out,)))
+        return MainNet(tuple(weights), tuple(biases), self)
+
+    def unflatten(self, theta: Float[ArrayLike, " P"]) -> "MainNet":
+        """The main network whose weights are `theta`: W₁, b₁, W₂, b₂, …, row by row.
+
+        Raises:
+            ValueError: `theta` does not have shape (P,).
+        """
+        theta = checks.array("theta", theta, self.size)
+        parts = jax.lax.split(theta, [n for m, k in self.shapes for n in (m * k, m)])
+        rows = zip(parts[::2], self.shapes, strict=True)
+        weights = tuple(row.reshape(shape) for row, shape in rows)
+        return MainNet(weights, tuple(parts[1::2]), self)
+
+
+class MainNet(eqx.Module):
+    """A tanh network over coordinates, in physical units.
+
+    Its weights are usually generated by a hypernetwork (paper eq. 2), but it is an
+    ordinary `eqx.Module`: it can be trained, jitted, differentiated and saved.
+    Applied to one point of shape (d,) it returns shape (), or (k,) for k > 1 outputs.
+    It computes in the precision of its weights, whatever that of the point and
+    whatever JAX's mode: in float64 even where `jax_enable_x64` is off.
+
+    Args:
+        weights: matrices W₁, W₂, …, of the shapes that `spec` has.
+        biases: vectors b₁, b₂, …, in the same precision.
+        spec: the shape of the network.
+
+    Raises:
+        ValueError: weights or biases of other shapes or of several precisions; of a
+            call, a point of the wrong shape or outside a bounded domain (checked when
+            it is not being traced).
+
+    >>> spec = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
+    >>> net = spec.init(key=jr.key(0))
+    >>> net(jnp.array([0.5, 0.0])).shape
+    ()
+    """
+
+    weights: tuple[Float[Array, "_ _"], ...]
+    biases: tuple[Float[Array, " _"], ...]
+    spec: MainNetSpec = eqx.field(static=True)
+
+    def __init__(
+        self,
+        weights: Sequence[Float[ArrayLike, "_ _"]],
+        biases: Sequence[Float[ArrayLike, " _"]],
+        spec: MainNetSpec,
+    ):
+        checks.instance("spec", spec, MainNetSpec)
+        self.weights = _arrays("weights", weights, spec.shapes)
+        self.biases = _arrays("biases", biases, [shape[:1] for shape in spec.shapes])
+        self.spec = spec
+        types = sorted({str(a.dtype) for a in (*self.weights, *self.biases)})
+        if len(types) > 1:
+            raise ValueError(f"weights and biases are {types}, expected one type")
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The floating-point type of the weights, in which the network computes."""
+        return self.weights[0].dtype
+
+    def __call__(self, point: Float[ArrayLike, " d"]) -> Float[Array, "..."]:
+        with precision(self.dtype):
+            return self._at(checks.array("point", point, "...", empty=True))
+
+    def _at(self, point: Float[Array, "..."]) -> Float[Array, "..."]:
+        if point.shape != (self.spec.sizes[0],):
+            raise ValueError(
+                f"point has shape {point.shape}, expected ({self.spec.sizes[0]},): "
+                f"{', '.join(self.spec.inputs.names)}; use jax.vmap for many points"
+            )
+        if self.spec.bounded:
+            self.spec.inputs.point(point)
+        point = point.astype(self.dtype)
+        h = self.spec.scale(point)
+        for w, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            h = jnp.tanh(jax.lax.dot(w, h) + b)
+        out = jax.lax.dot(self.weights[-1], h) + self.biases[-1]
+        if self.spec.outputs is not None:
+            out = self.spec.outputs.unscale(out)
+        if (axis := self.spec.odd_axis) is not None:
+            out = jnp.where(point[axis] < 0, -out, out)
+        return out[0] if self.spec.sizes[-1] == 1 else out
+
+    def flatten(self) -> Float[Array, " P"]:
+        """All weights as one vector θ, the inverse of `MainNetSpec.unflatten`."""
+        pairs = zip(self.weights, self.biases, strict=True)
+        with precision(self.dtype):
+            return jnp.concatenate([a for w, b in pairs for a in (w.ravel(), b)])
+
+
+def precision(dtype: np.dtype) -> contextlib.AbstractContextManager:
+    """Lets JAX compute in a floating-point type: in float64 whatever its mode.
+
+    What runs in it can be differentiated outside of it in both directions, as long as
+    no operation in it names a type. The `@` of matrices does, `jax.lax.dot` does not.
+    """
+    wide = dtype == np.float64 and jnp.result_type(float) != np.float64
+    return jax.enable_x64(True) if wide else contextlib.nullcontext()
+
+
+def widths(name: str, value: Sequence[int], least: int) -> tuple[int, ...]:
+    """Layer widths as a tuple of at least so many.
+
+    Raises:
+        ValueError: fewer, or one that is no integer of at least 1.
+    """
+    try:
+        found = tuple(checks.count(name, width) for width in value)
+    except (TypeError, ValueError):
+        found = ()
+    # Bytes are a sequence of whole numbers too.
+    if isinstance(value, bytes) or len(found) < least:
+        raise ValueError(f"{name} = {value!r}, expected {least} or more widths >= 1")
+    return found
+
+
+def _arrays(
+    name: str, values: Sequence[ArrayLike], shapes: Sequence[tuple[int, ...]]
+) -> tuple[Array, ...]:
+    checks.instance(name, values, (tuple, list))
+    if len(values) != len(shapes):
+        raise ValueError(f"{name} has {len(values)} entries, expected {len(shapes)}")
+    pairs = enumerate(zip(values, shapes, strict=True))
+    return tuple(checks.array(f"{name}[{i}]", v, *shape) for i, (v, shape) in pairs)

@@ -1,0 +1,165 @@
+"""What every family of networks is: λ in, main network out."""
+
+import abc
+import dataclasses
+import re
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from .. import _arguments as checks
+from ..box import Box
+from .main import MainNet, precision
+
+Tree = TypeVar("Tree")
+
+
+class AbstractModel(eqx.Module):
+    """A family of networks: `model(lam)` is the main network for the parameters λ.
+
+    Hypernetworks and baselines share this interface, so that losses, training,
+    metrics and plots are written once. A subclass says how weights come about:
+    `generate`.
+    """
+
+    parameters: eqx.AbstractVar[Box]
+
+    def __call__(self, lam: ArrayLike) -> MainNet:
+        """The main network for λ in physical units, shape (p,), or () if p is 1.
+
+        It is made in the precision of the model's weights, whatever JAX's mode.
+
+        Raises:
+            ValueError: λ has the wrong shape, is not finite, or is not positive where
+                its whole range is.
+
+        Warns:
+            UserWarning: λ lies outside the trained range.
+        """
+        dtype = dtype_of(self)
+        with precision(dtype):
+            value = self.parameters.parameter(lam)
+            return self.generate(self.parameters.scale(value.astype(dtype)))
+
+    @abc.abstractmethod
+    def generate(self, scaled: Float[Array, " p"]) -> MainNet:
+        """The main network for λ already scaled to [-1, 1]; no checks."""
+
+    def config(self) -> dict:
+        """What tells this model from others, as JSON-able data.
+
+        The models of this package give the arguments that rebuild their skeletons.
+        """
+        return {"class": type(self).__name__, "fields": fields(self)}
+
+
+def fields(tree: object, name: str = "") -> dict[str, Any]:
+    """The shapes of a tree's arrays and numbers, and all else that it holds as text."""
+    if isinstance(tree, Array | np.ndarray | jax.ShapeDtypeStruct):
+        return {name: list(tree.shape)}
+    if isinstance(tree, bool | int | float | complex):
+        return {name: []}
+    parts: Iterable[tuple[str, Any]]
+    text = {}
+    if isinstance(tree, eqx.Module):
+        every = dataclasses.fields(tree)
+        static = [field.name for field in every if field.metadata.get("static")]
+        text = {f".{field}": _text(getattr(tree, field)) for field in static}
+        names = [field.name for field in every if field.name not in static]
+        parts = [(f".{field}", getattr(tree, field)) for field in names]
+    elif isinstance(tree, tuple | list):
+        parts = ((f"[{i}]", value) for i, value in enumerate(tree))
+    elif isinstance(tree, dict):
+        parts = ((f"[{key!r}]", value) for key, value in tree.items())
+    else:
+        return {name: _text(tree)}
+    found = {(name + place).removeprefix("."): value for place, value in text.items()}
+    for place, part in parts:
+        found |= fields(part, (name + place).removeprefix("."))
+    return found
+
+
+def _text(value: object) -> str:
+    # The place of a function in memory is another one every time.
+    return re.sub(" at 0x[0-9a-f]+", "", repr(value))
+
+
+def dtype_of(tree: object) -> jnp.dtype:
+    """The floating-point type of a network's or model's weights.
+
+    Raises:
+        ValueError: they are of several types.
+    """
+    leaves = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
+    types = sorted({str(leaf.dtype) for leaf in leaves})
+    if len(types) > 1:
+        raise ValueError(f"weights are {types}, expected one type; see `cast`")
+    return leaves[0].dtype if leaves else jnp.result_type(float)
+
+
+def count_parameters(tree: object) -> int:
+    """The number of trainable numbers in a network or model.
+
+    >>> from hyperpinn_eqx import Box, MainNetSpec
+    >>> spec = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
+    >>> count_parameters(spec.init(key=jax.random.key(0)))
+    393
+    """
+    leaves = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
+    return sum(leaf.size for leaf in leaves)
+
+
+def cast(tree: Tree, dtype: jax.typing.DTypeLike) -> Tree:
+    """The same network or model with weights of another floating-point type.
+
+    What are no real weights, integers and complex numbers too, stay as they are.
+
+    Raises:
+        ValueError: `dtype` is no such type, or float64 where JAX does not know it.
+    """
+    known = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.result_type(float))
+    try:
+        fits = isinstance(dtype, str | type | np.dtype) and np.dtype(dtype) in known
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"dtype = {dtype!r}, expected a floating-point type, such as jnp.float32; "
+            "float64 needs jax_enable_x64"
+        )
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if _real(leaf) else leaf, tree)
+
+
+def _real(leaf: object) -> bool:
+    return eqx.is_inexact_array(leaf) and jnp.isrealobj(leaf)
+
+
+class SingleNet(AbstractModel):
+    """One main network for whatever λ: the family that continuation moves along λ.
+
+    Raises:
+        TypeError: `net` is no `MainNet`, or `parameters` no `Box`.
+    """
+
+    net: MainNet
+    parameters: Box = eqx.field(static=True)
+
+    def __init__(self, net: MainNet, parameters: Box):
+        checks.instance("net", net, MainNet)
+        checks.instance("parameters", parameters, Box)
+        self.net, self.parameters = net, parameters
+
+    def generate(self, scaled: Float[Array, " p"]) -> MainNet:
+        return self.net
+
+    def config(self) -> dict:
+        return {
+            "class": "SingleNet",
+            "main": self.net.spec.config(),
+            "parameters": self.parameters.ranges(),
+        }

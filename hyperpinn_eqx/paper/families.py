@@ -1,0 +1,165 @@
+"""Families beyond the paper: each by the same recipe, each with an exact solution."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Float64, PRNGKeyArray
+
+from ..box import Box
+from ..networks.model import AbstractModel
+from ..physics.metrics import FamilyError, family_error
+from ..physics.sampling import spread
+from ..problems.allen_cahn import AllenCahn
+from ..problems.base import AbstractPDE, unpack
+from ..problems.burgers_wave import BurgersWave
+from ..problems.plume import Plume
+from ..problems.transport import Transport
+from ..recipes.family import train_family, untrained
+from ..training.journal import Journal
+from .experiment import Named
+
+
+@dataclasses.dataclass(frozen=True)
+class FamilyExperiment(Named):
+    """One trained HyperPINN for a family of equations beyond the paper.
+
+    Attributes:
+        name: what `load_pretrained` calls it.
+        problem: the family.
+        equation: in words, for the card.
+        main: hidden layers of the main network.
+        hidden: layers of the hypernetwork's trunk.
+        settings: of `train_family`, where they are not its defaults.
+    """
+
+    name: str
+    problem: AbstractPDE
+    equation: str
+    main: tuple[int, ...] = (8, 8, 8)
+    hidden: tuple[int, ...] = (16, 16, 8)
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    recipe: str = "best"
+
+    @property
+    def inputs(self) -> Box:
+        """What the main network takes."""
+        return self.problem.domain
+
+    def measure(self, model: AbstractModel) -> FamilyError:
+        """The error at 65 held-out λ."""
+        return held_out_error(model, self.problem)
+
+    def build(self, *, key: PRNGKeyArray) -> AbstractModel:
+        """The untrained model."""
+        return untrained(self.problem, self.main, self.hidden, key=key)
+
+    def run(
+        self, *, key: PRNGKeyArray, progress: bool, journal: Journal
+    ) -> tuple[AbstractModel, dict[str, Any]]:
+        """Trains the model; returns it with what its card tells about the training."""
+        problem = self.problem
+        result = train_family(
+            problem,
+            main=self.main,
+            hidden=self.hidden,
+            key=key,
+            progress=progress,
+            journal=journal,
+            **self.settings,
+        )
+        error = self.measure(result.model)
+        return result.model, {
+            "recipe": self.recipe,
+            "equation": self.equation,
+            "lambda": problem.parameters.ranges(),
+            "domain": problem.domain.ranges(),
+            "stages": [
+                {
+                    "stage": "train_family",
+                    **self.settings,
+                    "seconds": round(result.seconds, 1),
+                }
+            ],
+            "error": {
+                "set": f"{len(error.lam)} held-out lambda, float64",
+                "median_relative_l2": float(np.median(error.relative_l2)),
+                "largest_relative_l2": float(np.max(error.relative_l2)),
+            },
+        }
+
+
+_WIDE: dict[str, Any] = {"main": (10, 10, 10), "hidden": (24, 24, 12)}
+# With several parameters or coordinates, the rows kept for each λ matter most.
+FAMILIES = (
+    FamilyExperiment(
+        "allen-cahn-hyperpinn", AllenCahn(), "u_t = D u_xx + u - u^3, a front"
+    ),
+    FamilyExperiment(
+        "transport-hyperpinn",
+        Transport(),
+        "u_t + c u_x = D u_xx - r u, a pulse",
+        **_WIDE,
+        settings={
+            "adam_steps": 4000,
+            "newton_steps": 300,
+            "n_lam": 40,
+            "n_conditions": (60, 120),
+            "rank": 64,
+        },
+    ),
+    FamilyExperiment(
+        "burgers-wave-hyperpinn",
+        BurgersWave(),
+        "u_t + u u_x = 0.05 u_xx on a ring, u(0, x) = -a sin(pi (x - phi))",
+        **_WIDE,
+        settings={
+            "adam_steps": 4000,
+            "newton_steps": 400,
+            "n_lam": 24,
+            "n_conditions": (100, 0),
+            "rank": 96,
+        },
+    ),
+    FamilyExperiment(
+        "plume-hyperpinn",
+        Plume(),
+        "u_t + v . grad u = D lap u on a square, v = (cos theta, sin theta) / 2",
+        main=(12, 12, 12),
+        hidden=(24, 24, 12),
+        settings={
+            "adam_steps": 8000,
+            "newton_steps": 300,
+            "n_lam": 24,
+            "n_points": 400,
+            "n_conditions": (150, 250),
+            "rank": 128,
+        },
+    ),
+)
+
+
+def held_out(box: Box) -> Float64[np.ndarray, " M *p"]:
+    """Values of λ that no training chose: the middle of the range, and then 64 more.
+
+    One parameter is spread evenly over its scaled range, without the ends; several by a
+    Latin hypercube.
+    """
+    # Whatever the caller's precision, which decides what a key draws.
+    with jax.enable_x64(True):
+        if len(box) == 1:
+            others = box.unscale(np.linspace(-1, 1, 66)[1:-1, None])
+        else:
+            others = spread(box, 64, key=jr.key(2021))
+        middle = box.unscale(np.zeros((1, len(box))))
+        return np.asarray(unpack(box, jnp.concatenate([middle, others])))
+
+
+def held_out_error(model: AbstractModel, problem: AbstractPDE) -> FamilyError:
+    """The error at `held_out`, on 41 times and 101 positions (41 along each of two)."""
+    n_x = 101 if len(problem.domain) == 2 else 41
+    lams = held_out(problem.parameters)
+    return family_error(model, problem, lams=lams, n_t=41, n_x=n_x)

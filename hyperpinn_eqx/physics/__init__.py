@@ -1,0 +1,1 @@
+"""Physics-informed losses (paper eq. 6): sampling, residuals, errors."""

@@ -1,0 +1,306 @@
+"""How good a model is: errors over a family, against the exact solution."""
+
+import functools
+import math
+import string
+from collections.abc import Callable, Iterator, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Float64
+
+from .. import _arguments as checks
+from .. import _programs as programs
+from ..networks.jets import jets
+from ..networks.main import MainNet, precision
+from ..networks.model import AbstractModel, cast
+from ..problems.base import AbstractPDE
+from .sampling import spread
+
+
+class FamilyError(eqx.Module):
+    """The error of a model over a family of equations.
+
+    Attributes:
+        lam: the values of λ, shape (M,), or (M, p) for several parameters.
+        mse: mean squared error over the space-time grid for each λ, shape (M,); NaN
+            where the model is not finite.
+        relative_l2: relative L2 error for each λ, shape (M,); infinite or NaN where the
+            solution is zero.
+
+    Raises:
+        ValueError: arrays of other shapes, or a λ that is not finite.
+    """
+
+    lam: Float[np.ndarray, " M *p"]
+    mse: Float[np.ndarray, " M"]
+    relative_l2: Float[np.ndarray, " M"]
+
+    def __init__(
+        self,
+        lam: Float[ArrayLike, " M *p"],
+        mse: Float[ArrayLike, " M"],
+        relative_l2: Float[ArrayLike, " M"],
+    ):
+        axes = ("M", "p") if np.ndim(lam) == 2 else ("M",)
+        self.lam = checks.numpy_array("lam", lam, *axes, finite=True)
+        self.mse = checks.numpy_array("mse", mse, "M")
+        self.relative_l2 = checks.numpy_array("relative_l2", relative_l2, "M")
+        if not len(self.lam) == self.mse.size == self.relative_l2.size:
+            raise ValueError(
+                f"lam, mse and relative_l2 hold {len(self.lam)}, {self.mse.size} and "
+                f"{self.relative_l2.size} values, expected as many"
+            )
+
+    @property
+    def mean(self) -> float:
+        """The mean squared error over the whole family, the paper's measure."""
+        return float(np.mean(self.mse))
+
+
+def family_error(
+    model: AbstractModel,
+    problem: AbstractPDE,
+    *,
+    n_lam: int = 64,
+    n_t: int = 101,
+    n_x: int | None = None,
+    lams: Float[ArrayLike, " M *p"] | None = None,
+) -> FamilyError:
+    """The error over values of λ on an equispaced grid over the domain, in float64.
+
+    The defaults are the evaluation set of every table in the book. Where many models
+    are measured by one problem, `metrics.EvaluationSet` computes its solution once.
+
+    Args:
+        model: a HyperPINN or a baseline.
+        problem: a family with an exact solution: `exact(t, x, lam)`, with as many
+            coordinates as its domain has.
+        n_lam: values of λ: of one parameter equispaced in physical units, both ends
+            included; of several a Latin hypercube, see `spread`.
+        n_t: times.
+        n_x: positions along each other coordinate; by default 256 along a single one,
+            and 32 along each of several.
+        lams: values of λ to take instead, such as some that no training saw, shape
+            (M,), or (M, p) for p > 1 parameters.
+
+    Returns:
+        A `FamilyError` with the errors of each λ.
+
+    Raises:
+        ValueError: fewer than two points along an axis, a λ that makes no sense, a
+            model that does not give one number at each point, or a problem without an
+            `exact`.
+        TypeError: no model, or no problem.
+    """
+    checks.instance("model", model, AbstractModel)
+    return EvaluationSet(problem, n_lam=n_lam, n_t=n_t, n_x=n_x, lams=lams).error(model)
+
+
+class EvaluationSet:
+    """The exact solution where `family_error` compares it, for many models.
+
+    A training that watches its error would else spend most of its time on the solution
+    of a problem that stays the same.
+
+    Args:
+        problem: as of `family_error`, as are all others.
+        n_lam: values of λ.
+        n_t: times.
+        n_x: positions along each other coordinate.
+        lams: values of λ to take instead.
+
+    Raises:
+        ValueError: as `family_error`.
+        TypeError: no problem.
+    """
+
+    def __init__(
+        self,
+        problem: AbstractPDE,
+        *,
+        n_lam: int = 64,
+        n_t: int = 101,
+        n_x: int | None = None,
+        lams: Float[ArrayLike, " M *p"] | None = None,
+    ):
+        check_measurable(problem)
+        n_lam, n_t = checks.count("n_lam", n_lam, 2), checks.count("n_t", n_t, 2)
+        domain, range_ = problem.domain, problem.parameters
+        if n_x is None:
+            n_x = 256 if len(domain) - ("t" in domain.names) < 2 else 32
+        n_x = checks.count("n_x", n_x, 2)
+        counts = (n_t if name == "t" else n_x for name in domain.names)
+        rows = zip(domain.low, domain.high, counts, strict=True)
+        self.axes = [np.linspace(*row) for row in rows]
+        # Whatever the caller's precision: an error of 1e-7 is not measured in float32.
+        with jax.enable_x64(True):
+            if lams is None and len(range_) == 1:
+                lams = np.linspace(range_.low[0], range_.high[0], n_lam)
+            elif lams is None:
+                lams = np.asarray(spread(range_, n_lam, key=jr.key(0)))
+            self.lams = physical("lams", lams, problem, "M")
+        self.exact = [exact_on_grid(problem, self.axes, lam) for lam in self.lams]
+
+    def error(self, model: AbstractModel) -> FamilyError:
+        """What `family_error` returns."""
+        with jax.enable_x64(True):
+            model = cast(model, jnp.float64)
+            lams = [model.parameters.parameter(lam) for lam in self.lams]
+
+            def values(lam: Array, points: Array) -> Array:
+                return _values(model(lam), points)
+
+            # Once for all λ, whatever the model's networks are.
+            first = jnp.asarray(next(_blocks(self.axes)))
+            evaluate = programs.compiled(values, lams[0], first)
+            mse, relative = [], []
+            for lam, u in zip(lams, self.exact, strict=True):
+                e = _on_grid(functools.partial(evaluate, lam), self.axes) - u
+                mse.append(np.mean(e**2))
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    relative.append(np.sqrt(np.sum(e**2) / np.sum(u**2)))
+        return FamilyError(self.lams, np.array(mse), np.array(relative))
+
+
+def check_measurable(problem: AbstractPDE) -> None:
+    """Checks that a problem has an exact solution.
+
+    Raises:
+        ValueError: the problem has no `exact`.
+        TypeError: it is no `AbstractPDE`.
+    """
+    checks.instance("problem", problem, AbstractPDE)
+    if not callable(getattr(problem, "exact", None)):
+        raise ValueError(
+            f"problem = {type(problem).__name__}, expected one with an exact solution: "
+            f"a method exact({', '.join(problem.domain.names)}, lam)"
+        )
+
+
+def physical(
+    name: str, lams: ArrayLike, problem: AbstractPDE, *axes: str
+) -> Float64[np.ndarray, "..."]:
+    """Values of λ, of the given shape, and for several parameters one axis for these.
+
+    Raises:
+        ValueError: of another shape, not finite, or not positive where the whole range
+            is.
+    """
+    box = problem.parameters
+    shape: tuple[str | int, ...] = axes if len(box) == 1 else (*axes, len(box))
+    found = checks.numpy_array(name, lams, *shape, finite=True)
+    bad = (np.array(box.low) > 0) & ~np.array(box.periodic)
+    columns = found[..., None] if len(box) == 1 else found
+    if np.any(columns[..., bad] <= 0):
+        raise ValueError(f"{name} = {found}, expected positive numbers for {box}")
+    return np.ascontiguousarray(found)
+
+
+def exact_on_grid(
+    problem: AbstractPDE,
+    axes: Sequence[Float[np.ndarray, " _"]],
+    lam: Float[ArrayLike, "*p"],
+) -> Float64[np.ndarray, "..."]:
+    """The exact solution on the grid of these axes, one for each coordinate.
+
+    Raises:
+        ValueError: `exact` does not return finite numbers that broadcast to the grid.
+    """
+    shape = tuple(map(len, axes))
+    points = np.meshgrid(*axes, indexing="ij", sparse=True)
+    lam = np.asarray(lam)
+    lam = float(lam) if lam.ndim == 0 else lam
+    name = f"problem.exact({', '.join(problem.domain.names)}, {lam})"
+    # In float64 even where `exact` is written in JAX and the caller is in float32.
+    with jax.enable_x64(True):
+        u = problem.exact(*points, lam)  # type: ignore[attr-defined]
+        u = checks.numpy_array(name, u, "...", finite=True)
+    try:
+        return np.broadcast_to(u, shape)
+    except ValueError:
+        raise ValueError(f"{name} has shape {u.shape}, expected {shape}") from None
+
+
+def on_grid(
+    u: Callable[[Array], Array], *axes: Float[ArrayLike, " _"]
+) -> Float[np.ndarray, "..."]:
+    """A network on the grid of the given axes, in the network's own precision.
+
+    A `MainNet` computes in the precision of its weights; any other function gets points
+    in JAX's. It is read anew at every call, and evaluated a few points at a time.
+
+    Args:
+        u: a function of one point of shape (d,).
+        axes: d lists of numbers, one for each coordinate.
+
+    Returns:
+        u at every combination, with one axis for each coordinate.
+
+    Raises:
+        ValueError: no axes, or one that is no list of finite numbers; or u does not
+            give one number at each point.
+        TypeError: u is no function.
+
+    >>> on_grid(lambda tx: tx[0] * tx[1], np.array([0.0, 1.0]), np.array([2.0, 3.0]))
+    array([[0., 0.],
+           [2., 3.]], dtype=float32)
+    """
+    checks.function("u", u)
+    if not axes:
+        raise ValueError("axes = (), expected one for each coordinate")
+    grid = [
+        checks.numpy_array(f"axes[{i}]", axis, "n", finite=True)
+        for i, axis in enumerate(axes)
+    ]
+    if isinstance(u, MainNet):
+        with precision(u.dtype):
+            return _on_grid(functools.partial(_of_network, u), grid)
+    first = jnp.asarray(next(_blocks(grid)))
+    values = programs.compiled(functools.partial(_values, u), first)
+    return _on_grid(values, grid)
+
+
+# The function of a grid's points takes memory for these only.
+_AT_ONCE = 2**15
+
+
+def _blocks(grid: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """All points of a grid, in blocks of one size; the last repeats its last point."""
+    shape = tuple(map(len, grid))
+    n = math.prod(shape)
+    size = -(-n // -(-n // _AT_ONCE))
+    for begin in range(0, n, size):
+        places = np.minimum(np.arange(begin, begin + size), n - 1)
+        index = np.unravel_index(places, shape)
+        columns = [axis[i] for axis, i in zip(grid, index, strict=True)]
+        yield np.stack(columns, axis=-1)
+
+
+def _on_grid(
+    values: Callable[[Array], Array], grid: list[np.ndarray]
+) -> Float[np.ndarray, "..."]:
+    shape = tuple(map(len, grid))
+    found, at = np.empty(0), 0
+    for points in _blocks(grid):
+        u = values(jnp.asarray(points, jnp.result_type(float)))
+        if u.shape != (len(points),):
+            raise ValueError(
+                f"u gives shape {u.shape[1:]} at a point, expected one number"
+            )
+        found = found if at else np.empty(math.prod(shape), u.dtype)
+        found[at : at + len(u)] = u[: len(found) - at]
+        at += len(u)
+    return found.reshape(shape)
+
+
+def _values(u: Callable[[Array], Array], points: Array) -> Array:
+    names = string.ascii_letters[: points.shape[1]]
+    return jets(u, points, (), names).value
+
+
+# A network is arrays and a shape that never changes; no other function may go here.
+_of_network = eqx.filter_jit(_values)

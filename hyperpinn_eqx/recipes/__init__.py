@@ -1,0 +1,1 @@
+"""Trainings made of several: continuation, and one for any family of equations."""

@@ -1,0 +1,1 @@
+"""A loss in, a trained model out; knows no equation."""

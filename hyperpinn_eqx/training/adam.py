@@ -1,0 +1,165 @@
+"""Training by any optimiser of Optax: chunks of steps under `lax.scan`."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from .. import _arguments as checks
+from .. import _blocks as devices
+from ..loss import Loss
+from .journal import Journal
+from .result import FitResult, Model
+from .run import History, Watch
+from .validation import check_loss, first_fault, largest, trainable
+
+
+def fit(
+    model: Model,
+    loss: Callable[[Model, PRNGKeyArray], Loss],
+    optimiser: optax.GradientTransformation | optax.MultiSteps,
+    *,
+    steps: int,
+    key: PRNGKeyArray,
+    chunk: int = 500,
+    progress: bool = True,
+    what: str = "fit",
+    journal: Journal | None = None,
+    watch: Watch | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+) -> FitResult[Model]:
+    """Trains a model by any Optax optimiser.
+
+    Args:
+        model: any Equinox module, with weights of one floating-point type.
+        loss: from a model and a key to a `Loss` in the precision of the weights; it
+            draws its own points, anew at every step.
+        optimiser: an Optax optimiser, with its schedule. One that needs the loss, such
+            as `optax.lbfgs()` for its line search, gets that of the step's own key.
+        steps: how many updates to make.
+        key: a JAX random key.
+        chunk: steps per compiled chunk; progress and history move by chunks.
+        progress: whether to show a bar with loss terms, speed and time left.
+        what: the bar's label, and the name of the stage in the journal.
+        journal: goes on from what it holds of this stage, and keeps it after every
+            chunk; the result is the same to the bit as without a stop.
+        watch: see `Watch`; called after every chunk. With {"stop": True} in what it
+            returns, the training ends, and its result is returned as usual.
+        mesh: devices, with an axis "lam", "points" or both. The λ of a batch and the
+            points of each are split over them, see `shard`; the result is that of one
+            device to round-off.
+
+    Returns:
+        A `FitResult`; its history holds the mean of each term over a chunk.
+
+    Whatever exception ends a training, be it KeyboardInterrupt or one of `watch`, has
+    an attribute `result`: a `FitResult` with all until the last whole chunk. In a
+    notebook the last exception is `sys.last_value`.
+
+    Raises:
+        TrainingStopped: a loss term or the weights became NaN or infinite. Found at
+            the end of the chunk, before the journal sees any of it.
+        Stopped: a stop was requested of the journal, and everything is saved.
+        ValueError: `steps` or `chunk` below 1; weights that are not finite or of
+            several types, or a loss of another type; or a journal whose arrays do not
+            fit, or with more steps.
+        TypeError: an argument of another kind, or a `loss` that returns no `Loss`.
+
+    >>> loss = lambda x, key: Loss({"square": (x - 3.0) ** 2})
+    >>> result = fit(
+    ...     jnp.zeros(()),
+    ...     loss,
+    ...     optax.adam(0.1),
+    ...     steps=500,
+    ...     key=jr.key(0),
+    ...     progress=False,
+    ... )
+    >>> print(f"{result.model:.3f}")
+    3.000
+    """
+    mesh = devices.checked(mesh)
+    checks.function("loss", loss)
+    checks.instance(
+        "optimiser", optimiser, (optax.GradientTransformation, optax.MultiSteps)
+    )
+    steps, chunk = checks.count("steps", steps), checks.count("chunk", chunk)
+    checks.random_key("key", key)
+    model = trainable("model", model)
+    check_loss(loss, model, key)
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    taken = _taken(optimiser)
+
+    def objective(params: Model, key: PRNGKeyArray) -> tuple[jax.Array, dict]:
+        out = loss(eqx.combine(params, static), key)
+        return out.total, {"total": out.total, **out.terms}
+
+    def step(carry: tuple, i: Int[Array, ""]) -> tuple[tuple, tuple]:
+        params, state = carry
+        step_key = jr.fold_in(key, i)
+
+        def again() -> PRNGKeyArray:
+            # A line search has to see the loss that the step began with.
+            return jr.clone(step_key)
+
+        # Optax's line searches pass on to it what else they are given.
+        def value(params: Model, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
+            return objective(params, again())[0]
+
+        grads, terms = jax.grad(objective, has_aux=True)(params, again())
+        extra = {
+            "value": terms["total"],
+            "grad": grads,
+            "value_fn": value,
+            "obj_fn": value,
+            "grad_fn": lambda params, _: jax.grad(value)(params),
+        }
+        # Optax mixes types, which JAX's strict mode would forbid.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimiser.update(
+                grads, state, params, **{name: extra[name] for name in taken}
+            )
+        params = optax.apply_updates(params, updates)
+        return (params, state), (terms, largest(params))
+
+    run = devices.on(mesh, jax.jit(functools.partial(jax.lax.scan, step)))
+
+    def whole(carry: tuple) -> Model:
+        return eqx.combine(devices.here(mesh, carry[0]), static)
+
+    carry = (params, optimiser.init(params))
+    with History(steps, what, progress, key, carry, whole, journal, watch) as history:
+        carry = devices.everywhere(mesh, history.state)
+        while not history.over:
+            size = min(chunk, steps - history.done)
+            new, seen = run(carry, jnp.arange(history.done, history.done + size))
+            terms, weights = jax.tree.map(lambda a: np.asarray(a, np.float64), seen)
+            if reason := first_fault(terms, weights, history.done):
+                history.stop(reason)
+            carry = devices.everywhere(mesh, new)
+            means = {name: float(np.mean(value)) for name, value in terms.items()}
+            history.add(carry, size, means)
+        return history.result()
+
+
+def _taken(optimiser: optax.GradientTransformation | optax.MultiSteps) -> list[str]:
+    """Those of the arguments that `fit` has to offer which an optimiser's update takes.
+
+    Some take whatever comes, some nothing but what they need.
+    """
+    if not isinstance(
+        optimiser, optax.GradientTransformationExtraArgs | optax.MultiSteps
+    ):
+        return []
+    offered = ["value", "grad", "value_fn", "obj_fn", "grad_fn"]
+    known = inspect.signature(optimiser.update).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in known.values()):
+        return offered
+    return [name for name in offered if name in known]

@@ -1,0 +1,212 @@
+"""A Gauss-Newton step through a hypernetwork: many rows a λ, one small dense system.
+
+The residuals at λ_m depend on the hypernetwork's parameters φ only through the main
+network's weights θ_m = θ(λ_m), so that their Jacobian is a product,
+
+    J_m = A_m B_m,    A_m = ∂r_m/∂θ_m,    B_m = ∂θ_m/∂φ.
+
+A_m is the Jacobian of a small network, and its rows are cut to the few directions
+that the residuals see. B_m never exists: with θ = θ₀ + W z(λ),
+
+    B_m B_nᵀ = (1 + z_m·z_n) I + W T_m T_nᵀ Wᵀ,    T_m = ∂z_m/∂(trunk),
+
+which gives the kernel J Jᵀ block by block. The damped step is
+δφ = -Jᵀ (J Jᵀ + μ I)⁻¹ r. A model with fewer parameters than kept rows is served by
+the other form of the same step, δφ = -(JᵀJ + μ I)⁻¹ Jᵀ r.
+"""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from .._blocks import map_lam, shard, sum_lam
+from ..loss import Row, Rows, groups
+from ..networks.hyper import HyperPINN
+from ..networks.model import AbstractModel, count_parameters
+
+
+class System(eqx.Module):
+    """The linear system of one step, but for the damping.
+
+    Dual: `matrix` is J Jᵀ, and `rows` takes its solution back to the weights θ.
+    Primal: `matrix` is JᵀJ, and `rows` is None.
+    """
+
+    matrix: Float[Array, "n n"]
+    right: Float[Array, " n"]
+    rows: Float[Array, "M k P"] | None
+
+    @property
+    def size(self) -> Float[Array, ""]:
+        """|J|², the sum of all squares: not finite if an entry of J is not."""
+        return jnp.sum(jnp.diagonal(self.matrix))
+
+
+def linearise(
+    rows: Rows,
+    rank: int,
+    trained: PyTree,
+    model: AbstractModel,
+    lams: Array,
+    items: PyTree,
+    key: PRNGKeyArray,
+) -> System:
+    """The system of a batch; `trained` tells which leaves of the model are unknowns."""
+    share = 1 / math.sqrt(len(lams))
+    if count_parameters(eqx.filter(model, trained)) <= rank * len(lams):
+        return _normal_equations(rows, trained, model, lams, items)
+    # The same directions for every λ: they only have to be random to its Jacobian.
+    theta = model(lams[0]).flatten()
+    sketch = jr.normal(key, (theta.size, rank), theta.dtype)
+    a, r = map_lam(
+        lambda pair: compressed_rows(rows, sketch, model, pair[0], pair[1]),
+        (lams, items),
+    )
+    a, r = a * share, r.ravel() * share
+    if isinstance(model, HyperPINN) and all(jax.tree.leaves(trained)):
+        return System(hyper_kernel(model, lams, a), r, a)
+    dense = dense_jacobian(model, lams, a, trained)
+    return System(dense @ dense.T, r, a)
+
+
+def _normal_equations(
+    rows: Rows, trained: PyTree, model: AbstractModel, lams: Array, items: PyTree
+) -> System:
+    """JᵀJ = Σ Bᵀ (AᵀA) B, where A never leaves its λ."""
+    eye = jnp.eye(model(lams[0]).flatten().size)
+
+    def one(pair: tuple) -> tuple[Array, Array]:
+        lam, items = pair
+        a, r = residual_rows(rows, model, lam, items)
+        b = dense_jacobian(model, lam[None], eye[None], trained)
+        return b.T @ (a.T @ a) @ b, b.T @ (a.T @ r)
+
+    matrix, right = sum_lam(one, (lams, items))
+    return System(matrix / len(lams), right / len(lams), None)
+
+
+def solve(
+    trained: PyTree,
+    model: AbstractModel,
+    lams: Array,
+    system: System,
+    damping: Array,
+) -> tuple[AbstractModel, Float[Array, ""]]:
+    """The model after one step, δφ = -Jᵀ (J Jᵀ + μ I)⁻¹ r = -(JᵀJ + μ I)⁻¹ Jᵀ r.
+
+    And the fall |r|² - |r + J δφ|² of the loss that the linear model promises.
+    """
+    params, static = eqx.partition(model, trained)
+    damped = system.matrix + damping * jnp.eye(len(system.matrix))
+    factor = jax.scipy.linalg.cho_factor(damped)
+    solution = jax.scipy.linalg.cho_solve(factor, -system.right)
+    if system.rows is None:
+        update = ravel_pytree(params)[1](solution)
+        # J δφ is not at hand, but (JᵀJ + μ I) δφ = -Jᵀ r.
+        promised = damping * (solution @ solution) - system.right @ solution
+    else:
+        m, k, _ = system.rows.shape
+
+        def weights(params: AbstractModel) -> Float[Array, "M P"]:
+            family = eqx.combine(params, static)
+            return jax.vmap(lambda lam: family(lam).flatten())(lams)
+
+        _, pull = jax.vjp(weights, params)
+        shares = jnp.einsum("mkp,mk->mp", system.rows, solution.reshape(m, k))
+        (update,) = pull(shares)
+        # r + J δφ = -μ times the solution.
+        after = damping * solution
+        promised = system.right @ system.right - after @ after
+    step = jax.tree.map(jnp.add, params, update)
+    return eqx.combine(step, static), promised
+
+
+def residual_rows(
+    rows: Rows, model: AbstractModel, lam: Array, items: PyTree
+) -> tuple[Float[Array, "K P"], Float[Array, " K"]]:
+    """The Jacobian A = ∂r/∂θ of the residuals at one λ, and the residuals."""
+    net = model(lam)
+
+    def one(row: Row, part: PyTree) -> tuple[Array, Array]:
+        def f(theta: Array, item: PyTree) -> Array:
+            return row(net.spec.unflatten(theta), lam, item)
+
+        # One gradient a row: `jacrev` of all rows would cost a factor of their number.
+        part = shard(part, "points")
+        r, a = jax.vmap(jax.value_and_grad(f), (None, 0))(net.flatten(), part)
+        return a, r
+
+    parts = [one(row, part) for row, part in groups(rows, items)]
+    a, r = (jnp.concatenate(both) for both in zip(*parts, strict=True))
+    return a, r
+
+
+def compressed_rows(
+    rows: Rows,
+    sketch: Float[Array, "P rank"],
+    model: AbstractModel,
+    lam: Array,
+    items: PyTree,
+) -> tuple[Float[Array, "k P"], Float[Array, " k"]]:
+    """The Jacobian A = ∂r/∂θ for one λ, and r, with at most `rank` rows.
+
+    Left-multiplying A and r by an orthonormal Qᵀ changes neither JᵀJ nor Jᵀr within
+    the span of Q. The span of A Ω with a random Ω, `sketch`, holds A's largest singular
+    directions (Halko, Martinsson and Tropp 2011, SIAM Review 53(2)), and the rest
+    changes from step to step.
+    """
+    a, r = residual_rows(rows, model, lam, items)
+    (_, size), rank = a.shape, sketch.shape[1]
+    if len(a) <= rank:
+        return a, r
+    q = jnp.linalg.qr(a @ sketch if size > rank else a)[0]
+    return q.T @ a, q.T @ r
+
+
+def hyper_kernel(
+    model: HyperPINN, lams: Float[Array, "M p"], rows: Float[Array, "M k P"]
+) -> Float[Array, "Mk Mk"]:
+    """J Jᵀ of a HyperPINN from the rows of its main networks, without J."""
+    scaled = jax.vmap(model.parameters.scale)(lams)
+    flat, unravel = ravel_pytree(model.trunk)
+
+    def features(flat: Array, scaled: Array) -> Array:
+        return eqx.tree_at(lambda m: m.trunk, model, unravel(flat)).features(scaled)
+
+    z = jax.vmap(model.features)(scaled)
+    t = jax.vmap(jax.jacrev(features), (None, 0))(flat, scaled)
+    m, k, p = rows.shape
+    through_head = (rows.reshape(m * k, p) @ rows.reshape(m * k, p).T).reshape(
+        m, k, m, k
+    ) * (1 + z @ z.T)[:, None, :, None]
+    w = rows @ model.head
+    # The smaller of two factors goes through the long sum over the trunk.
+    if k < z.shape[1]:
+        pulled = (w @ t).reshape(m * k, -1)
+        through_trunk = (pulled @ pulled.T).reshape(m, k, m, k)
+    else:
+        blocks = jnp.einsum("mzq,nyq->mzny", t, t)
+        through_trunk = jnp.einsum("mkz,mzny,njy->mknj", w, blocks, w, optimize=True)
+    return (through_head + through_trunk).reshape(m * k, m * k)
+
+
+def dense_jacobian(
+    model: AbstractModel,
+    lams: Float[Array, "M p"],
+    rows: Float[Array, "M k P"],
+    trained: PyTree = eqx.is_inexact_array,
+) -> Float[Array, "Mk n"]:
+    """J for any model, by pulling each row back through θ(λ)."""
+    params, static = eqx.partition(model, trained)
+
+    def one(pair: tuple) -> Array:
+        lam, rows = pair
+        _, pull = jax.vjp(lambda p: eqx.combine(p, static)(lam).flatten(), params)
+        return jax.vmap(lambda row: ravel_pytree(pull(row))[0])(rows)
+
+    return jnp.concatenate(map_lam(one, (lams, rows)))

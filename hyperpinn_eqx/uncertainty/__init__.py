@@ -1,0 +1,1 @@
+"""How much to trust a network: λ from observations, and errors without the truth."""

@@ -1,0 +1,165 @@
+from operator import attrgetter
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx.dynamics.bias import add_bias, remove_bias
+from hyperpinn_eqx.dynamics.multistep import (
+    adams_bashforth,
+    adams_moulton,
+    bdf,
+    residual,
+)
+
+
+def curved(x):
+    """A field with the trajectory (1 / (1 + t), √(1 + t)) from (1, 1)."""
+    return jnp.stack([-(x[0] ** 2), x[0] * x[1] / 2])
+
+
+def curve(scheme, dt):
+    t = 0.2 + dt * jnp.arange(scheme.steps + 1.0)
+    return jnp.stack([1 / (1 + t), jnp.sqrt(1 + t)], axis=1)
+
+
+BIASED = [adams_bashforth(1), adams_moulton(1), adams_bashforth(2), bdf(1), bdf(3)]
+
+
+@pytest.mark.parametrize("scheme", BIASED, ids=attrgetter("name"))
+def test_without_its_bias_a_learned_field_is_better_by_a_power_of_the_step(
+    scheme, order_of, x64
+):
+    # What the scheme makes of x' = x is g(x) = m x, exactly. For the trapezoid rule
+    # m = 2 / Δt tanh(Δt / 2).
+    steps = np.array([0.2, 0.1, 0.05])
+    alpha, beta = np.array(scheme.alpha, float), np.array(scheme.beta, float)
+    past = np.exp(-steps[:, None] * np.arange(scheme.steps + 1))
+    factors = past @ alpha / steps / (past @ beta)
+    if scheme == adams_moulton(1):
+        np.testing.assert_allclose(factors, 2 / steps * np.tanh(steps / 2), rtol=1e-12)
+
+    @eqx.filter_jit
+    def debiased(x):
+        fields = [
+            remove_bias(lambda x, m=m: m * x, scheme, dt)
+            for m, dt in zip(factors.tolist(), steps.tolist(), strict=True)
+        ]
+        return jnp.stack([field(x)[0] for field in fields])
+
+    before, after = np.abs(factors - 1), np.abs(debiased(jnp.ones(1)) - 1)
+    assert np.all(after < before)
+    assert abs(order_of(steps, before) - scheme.order) < 0.2
+    assert order_of(steps, after) > scheme.order + 0.8
+
+
+def test_the_trapezoid_rule_gains_two_powers(order_of, x64):
+    steps = [0.2, 0.1, 0.05]
+
+    def error(dt):
+        field = remove_bias(
+            lambda x: 2 / dt * jnp.tanh(dt / 2) * x, adams_moulton(1), dt
+        )
+        return abs(eqx.filter_jit(field)(jnp.ones(1))[0] - 1)
+
+    assert abs(order_of(steps, [error(dt) for dt in steps]) - 4) < 0.1
+
+
+@pytest.mark.parametrize("scheme", BIASED, ids=attrgetter("name"))
+def test_with_its_bias_a_nonlinear_field_fits_the_scheme_better(scheme, order_of, x64):
+    steps = [0.02, 0.01, 0.005]
+
+    @eqx.filter_jit
+    def sizes():
+        found = []
+        for dt in steps:
+            states = curve(scheme, dt)
+            fields = (curved, add_bias(curved, scheme, dt))
+            r = jnp.stack([residual(scheme, f, states, dt) for f in fields])
+            found.append(jnp.linalg.norm(r, axis=1))
+        return jnp.stack(found, axis=1)
+
+    true, biased = sizes()
+    assert abs(order_of(steps, true) - scheme.order) < 0.2
+    assert order_of(steps, biased) > scheme.order + 0.8
+
+
+@pytest.mark.parametrize(
+    "scheme", [bdf(1), adams_moulton(1), adams_bashforth(2)], ids=attrgetter("name")
+)
+def test_removing_an_added_bias_gives_the_field_back(scheme, order_of, x64):
+    steps = [0.1, 0.05, 0.025]
+    x = jnp.array([0.7, 1.3])
+
+    @eqx.filter_jit
+    def gaps(x):
+        found = []
+        for dt in steps:
+            there = add_bias(curved, scheme, dt)
+            back = remove_bias(there, scheme, dt)
+            found.append(
+                jnp.stack([jnp.linalg.norm(f(x) - curved(x)) for f in (there, back)])
+            )
+        return jnp.stack(found, axis=1)
+
+    there, back = gaps(x)
+    assert np.all(back < 0.2 * there)
+    assert order_of(steps, back) > 2 * scheme.order - 0.3
+
+
+def test_the_field_of_one_component_may_be_a_scalar():
+    for shape in ((), (1,)):
+        field = lambda x, shape=shape: jnp.reshape(x**2, shape)  # noqa: E731
+        better = remove_bias(field, adams_moulton(1), 0.5)(jnp.ones(1))
+        # D_g² g = (g' g)' g = 6 x⁴ for g = x².
+        np.testing.assert_allclose(better, [1 + 6 * 0.5**2 / 12], rtol=1e-6)
+
+
+def test_a_network_computes_in_its_own_precision(computes_in_its_own_precision, getkey):
+    spec = hpx.MainNetSpec((2, 5, 2), hpx.Box(x=(-2, 2), y=(-2, 2)))
+    net = eqx.filter_jit(spec.init)(key=getkey())
+
+    def better(net):
+        return remove_bias(net, adams_bashforth(2), 0.1)
+
+    state = np.random.default_rng(0).normal(size=2)
+    computes_in_its_own_precision(better, net, state)
+
+
+@pytest.mark.parametrize("shift", [add_bias, remove_bias])
+@pytest.mark.parametrize("dt", [0.0, -0.1, float("nan"), float("inf")], ids=str)
+def test_a_bad_time_step_is_an_error(shift, dt):
+    message = f"^dt = {dt}, expected a finite number above 0$"
+    with pytest.raises(ValueError, match=message):
+        shift(jnp.sin, bdf(2), dt)
+
+
+@pytest.mark.parametrize("value", [jnp.ones(1), 1.0, jnp.ones((2, 2))], ids=repr)
+def test_a_field_gives_a_slope_for_each_component(value, unchecked):
+    with pytest.raises(ValueError, match=r"^field\(x\) has shape .*, expected \(2,\)$"):
+        remove_bias(lambda x: value, adams_moulton(1), 0.1)(jnp.ones(2))
+
+
+@pytest.mark.parametrize("value", ["slope", None, 1j], ids=repr)
+def test_a_field_gives_real_numbers(value, unchecked):
+    field = remove_bias(lambda x: value, adams_moulton(1), 0.1)
+    with pytest.raises(
+        ValueError, match=r"^field\(x\) = .*, expected an array of real"
+    ):
+        field(jnp.ones(2))
+
+
+@pytest.mark.parametrize("shape", [(), (2, 2)], ids=str)
+def test_a_field_without_its_bias_takes_one_state(shape, unchecked):
+    field = remove_bias(jnp.sin, adams_moulton(1), 0.1)
+    with pytest.raises(ValueError, match=r"^x has shape \(.*\), expected \(d,\)$"):
+        field(jnp.ones(shape))
+
+
+def test_junk(throw_junk_at):
+    good = {"scheme": adams_moulton(1), "field": jnp.sin}
+    throw_junk_at(hpx.remove_bias, **good, dt=0.1)
+    throw_junk_at(hpx.add_bias, **good, dt=0.1)
+    throw_junk_at(remove_bias(**good, dt=0.1), x=np.ones(2))

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx.dynamics.distances import occupancy_divergence, spectrum_distance
+
+
+def cloud(shift=0.0, seed=0):
+    return np.random.default_rng(seed).normal(shift, 1, (4000, 2))
+
+
+def test_equal_occupancies_do_not_diverge():
+    assert occupancy_divergence(cloud(), cloud()) == 0
+    # Neither the order of states nor their number matters.
+    twice = np.concatenate([cloud()[::-1], cloud()])
+    assert abs(occupancy_divergence(twice, cloud())) < 1e-6
+
+
+def test_occupancies_diverge_more_the_further_apart_they_are():
+    found = [occupancy_divergence(cloud(s, 1), cloud(), bins=8) for s in (0, 0.5, 2)]
+    assert 0 < found[0] < 0.1 < found[1] < found[2]
+    outside = occupancy_divergence(cloud(100.0), cloud(), bins=8)
+    assert found[2] < outside and np.isfinite(outside)
+
+
+def test_occupancy_divergence_is_kullback_and_leiblers():
+    # Two cells: halves against a quarter and three quarters.
+    true = np.array([[0.0], [0.1], [0.9], [1.0]])
+    found = np.array([[0.2], [0.7], [0.8], [1.0]])
+    expected = np.log(2) / 2 + np.log(2 / 3) / 2
+    np.testing.assert_allclose(
+        occupancy_divergence(found, true, bins=2), expected, rtol=1e-4
+    )
+
+
+def test_states_out_of_the_true_range_share_one_cell():
+    true = np.linspace(0, 1, 50)[:, None]
+    near, far = true.copy(), true.copy()
+    near[::2] += 2
+    far[::2] -= 1e3
+    assert occupancy_divergence(near, true) == occupancy_divergence(far, true) > 0.5
+
+
+def wave(frequency, phase=0.0, size=1.0):
+    t = np.linspace(0, 100, 2000)
+    return size * np.stack(
+        [np.sin(frequency * t + phase), np.cos(frequency * t + phase)], axis=1
+    )
+
+
+def test_equal_spectra_have_no_distance():
+    assert spectrum_distance(wave(2.0), wave(2.0)) < 1e-7
+    # Neither do phase, size and mean matter.
+    assert spectrum_distance(5 + wave(2.0, 1.0, 7.0), wave(2.0)) < 0.02
+
+
+def test_spectra_are_further_apart_the_more_frequencies_differ():
+    near, far, apart = (spectrum_distance(wave(f), wave(2.0)) for f in (2.1, 2.4, 20.0))
+    assert 0 < near < far < apart <= 1
+    assert apart > 0.9
+
+
+def test_the_distance_of_spectra_is_symmetric_and_bounded():
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        noise, walk = rng.normal(size=(500, 3)), rng.normal(size=(500, 3)).cumsum(0)
+        there = spectrum_distance(noise, walk)
+        assert 0 < there <= 1
+        np.testing.assert_allclose(spectrum_distance(walk, noise), there, rtol=1e-12)
+
+
+def test_smoother_spectra_are_closer():
+    close, sharp = (
+        spectrum_distance(wave(2.0), wave(2.4), smoothing=s) for s in (20.0, 2.0)
+    )
+    assert close < sharp
+
+
+def test_a_tiny_smoothing_is_none():
+    rng = np.random.default_rng(1)
+    found, true = rng.normal(size=(2, 64, 1))
+    p, q = (np.abs(np.fft.rfft(x - x.mean(), axis=0)) ** 2 for x in (found, true))
+    overlap = np.sum(np.sqrt(p / p.sum() * q / q.sum()))
+    distance = spectrum_distance(found, true, smoothing=0.01)
+    np.testing.assert_allclose(distance, np.sqrt(1 - overlap), rtol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
+def test_a_run_that_failed_is_as_far_away_as_can_be(bad):
+    true, found = cloud(), cloud()
+    found[2000:] = bad
+    assert spectrum_distance(found, true) == 1.0
+    # Half of it lies outside, as if it were anywhere else.
+    away = found.copy()
+    away[2000:] = 100.0
+    assert occupancy_divergence(found, true) == occupancy_divergence(away, true) > 0
+
+
+@pytest.mark.parametrize(
+    ("distance", "arguments", "said"),
+    [
+        (occupancy_divergence, {"true": np.full((4, 2), np.nan)}, "true holds nan at"),
+        (occupancy_divergence, {"found": np.ones((4, 3))}, r"found has shape \(4, 3\)"),
+        (occupancy_divergence, {"bins": 10**5}, "bins = 100000 in 2 components, exp"),
+        (spectrum_distance, {"true": np.full((99, 2), np.inf)}, "true holds inf at"),
+        (
+            spectrum_distance,
+            {"found": np.ones((98, 2))},
+            "found has shape .98, 2., exp",
+        ),
+        (spectrum_distance, {"smoothing": 6.3}, "smoothing = 6.3, expected at most a"),
+    ],
+)
+def test_what_has_no_distance_is_an_error(distance, arguments, said, unchecked):
+    with pytest.raises(ValueError, match=said):
+        distance(**{"found": np.ones((99, 2)), "true": np.ones((99, 2))} | arguments)
+
+
+def test_states_may_be_lists_and_integers(unchecked):
+    states = np.arange(100)[:, None] % 7
+    for distance in (occupancy_divergence, spectrum_distance):
+        assert distance(states.tolist(), states) < 1e-7
+
+
+def test_junk(throw_junk_at):
+    states = np.arange(60.0).reshape(-1, 2) % 7
+    throw_junk_at(hpx.occupancy_divergence, found=states, true=states, bins=5)
+    throw_junk_at(hpx.spectrum_distance, found=states, true=states, smoothing=1.0)

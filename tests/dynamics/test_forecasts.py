@@ -1,0 +1,261 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx.dynamics.forecasts import (
+    field_error,
+    trajectory_errors,
+    valid_prediction_time,
+)
+from hyperpinn_eqx.dynamics.trajectories import Trajectories
+from hyperpinn_eqx.problems import Lorenz
+
+LAMS = np.array([[10, 1.0, 0.0], [10, 2.0, 14], [10, 8 / 3, 28]])
+
+
+def trajectories(states, dt=0.1, finished=None):
+    """States of shape (M, I, T, d) by hand, in float64 like simulated ones."""
+    done = np.ones(states.shape[:2], bool) if finished is None else finished
+    with jax.enable_x64(True):
+        lam, states = jnp.asarray(LAMS[: len(states)]), jnp.asarray(states)
+    return Trajectories(lam, states, dt, jnp.asarray(done))
+
+
+@pytest.fixture
+def data():
+    return trajectories(np.random.default_rng(0).normal(0, 5, (3, 2, 21, 3)))
+
+
+def scaled(factor):
+    """The Lorenz family, each field multiplied by factor(λ)."""
+
+    def family(lam):
+        field, by = Lorenz()(lam), factor(lam)
+        return lambda x: by * field(x)
+
+    return family
+
+
+def sizes(data, every):
+    """Σ |f|² for each λ, from the formula."""
+    x, y, z = np.moveaxis(np.asarray(data.states, float)[:, :, ::every], -1, 0)
+    s, b, r = np.asarray(data.lam, float).T[:, :, None, None]
+    f = [s * (y - x), x * (r - z) - y, x * y - b * z]
+    return np.sum(np.square(f), axis=(0, 2, 3))
+
+
+def test_the_exact_family_has_no_field_error(data):
+    pooled, each = field_error(Lorenz(), Lorenz(), data)
+    assert pooled == 0
+    np.testing.assert_array_equal(each, np.zeros(3))
+
+
+def test_a_field_that_is_too_large_by_epsilon_is_wrong_by_epsilon(data):
+    pooled, each = field_error(scaled(lambda lam: 1.001), Lorenz(), data)
+    np.testing.assert_allclose(pooled, 1e-3, rtol=1e-9)
+    np.testing.assert_allclose(each, np.full(3, 1e-3), rtol=1e-9)
+
+
+def test_the_pooled_field_error_weighs_lambdas_by_their_slopes(data):
+    # Wrong by ρ percent.
+    pooled, each = field_error(
+        scaled(lambda lam: 1 + lam[2] / 100), Lorenz(), data, every=4
+    )
+    np.testing.assert_allclose(each, [0, 0.14, 0.28], rtol=1e-6)
+    weights = sizes(data, 4)
+    expected = np.sqrt(np.sum(np.square([0, 0.14, 0.28]) * weights) / weights.sum())
+    np.testing.assert_allclose(pooled, expected, rtol=1e-6)
+
+
+def test_only_every_so_many_th_state_counts(data):
+    states = np.full((3, 2, 21, 3), np.nan)
+    states[:, :, ::5] = data.states[:, :, ::5]
+    family = scaled(lambda lam: 1 + lam[2] / 100)
+    thin = trajectories(states, finished=np.zeros((3, 2), bool))
+    thinned = field_error(family, Lorenz(), thin, every=5)
+    whole = field_error(family, Lorenz(), data, every=5)
+    assert np.isfinite(thinned[0]) and thinned[0] == whole[0]
+
+
+def test_a_float32_model_has_a_field_error_in_float64(data, getkey):
+    box = hpx.Box(x=(-9, 9), y=(-9, 9), z=(-9, 9))
+    main = hpx.MainNetSpec((3, 4, 3), box, bounded=False)
+    model = eqx.filter_jit(hpx.ConcatPINN)(main, Lorenz().parameters, key=getkey())
+    pooled, each = field_error(model, Lorenz(), data)
+    assert 0.5 < pooled < 2  # as wrong as zero
+    with jax.enable_x64(True):
+        wide = field_error(hpx.cast(model, jnp.float64), Lorenz(), data)
+    np.testing.assert_allclose(each, wide[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("every", [0, -2])
+def test_a_bad_stride_is_an_error(every, data):
+    with pytest.raises(ValueError, match=f"every = {every}, expected an integer of at"):
+        field_error(Lorenz(), Lorenz(), data, every=every)
+
+
+def test_a_trajectory_has_no_error_against_itself(data):
+    np.testing.assert_array_equal(trajectory_errors(data, data), np.zeros((3, 2)))
+
+
+def test_trajectory_errors_are_means_over_times_and_components():
+    true = np.zeros((2, 2, 4, 3))
+    found = true.copy()
+    found[0, 1] = 2  # everywhere: 4
+    found[1, 0, 3, 1] = 6  # one of 12 numbers: 36 / 12
+    errors = trajectory_errors(trajectories(found), trajectories(true))
+    np.testing.assert_allclose(errors, [[0, 4], [3, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("end", [0.0, np.nan, np.inf])
+def test_an_unfinished_trajectory_has_the_error_nan(end):
+    states = np.zeros((2, 2, 4, 3))
+    found = states.copy()
+    found[0, 1, 2:] = end
+    finished = np.array([[True, False], [True, True]])
+    errors = trajectory_errors(
+        trajectories(found, finished=finished), trajectories(states)
+    )
+    np.testing.assert_array_equal(errors, [[0, np.nan], [0, 0]])
+
+
+def test_a_forecast_is_valid_until_it_first_leaves_its_tolerance():
+    # Distance 3 along a diagonal, of |(1, 2, 2)|; the tolerance is half of the size.
+    true, found = np.zeros((2, 2, 6, 3)), np.zeros((2, 2, 6, 3))
+    found[0, 0, 2] = [1, 2, 2]  # wrong at the third state, though right after it
+    found[0, 1, 4:] = [1, 2, 2]
+    found[1, 0, 1:] = [1, 2, 2]  # within the tolerance of the second λ
+    found[1, 1, 0] = [5, 0, 0]  # wrong from the start
+    times = valid_prediction_time(
+        trajectories(found), trajectories(true), np.array([4.0, 8.0]), threshold=0.5
+    )
+    np.testing.assert_allclose(times, [[0.2, 0.4], [0.5, 0.0]], rtol=1e-12)
+
+
+def test_a_perfect_forecast_is_valid_to_the_end(data):
+    times = valid_prediction_time(data, data, np.ones(3))
+    np.testing.assert_allclose(times, np.full((3, 2), 2.0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_forecast_whose_solver_gave_up_is_wrong_from_there(bad):
+    true, found = np.zeros((1, 1, 6, 3)), np.zeros((1, 1, 6, 3))
+    found[0, 0, 3:] = bad
+    found = trajectories(found, finished=np.array([[False]]))
+    times = valid_prediction_time(found, trajectories(true), np.array([1.0]))
+    np.testing.assert_allclose(times, [[0.3]], rtol=1e-12)
+
+
+def test_a_wider_threshold_is_crossed_later():
+    ramp = np.broadcast_to(np.arange(11.0)[:, None], (1, 1, 11, 3))
+    found, true = trajectories(ramp), trajectories(np.zeros((1, 1, 11, 3)))
+    times = [
+        float(valid_prediction_time(found, true, np.array([10.0]), threshold=q)[0, 0])
+        for q in (0.1, 0.4, 1.0)
+    ]
+    # √3 t first above 1, 4 and 10.
+    np.testing.assert_allclose(times, [0.1, 0.3, 0.6], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        trajectories(np.zeros((2, 2, 5, 3))),
+        trajectories(np.zeros((3, 2, 6, 3))),
+        trajectories(np.zeros((2, 2, 6, 3)), dt=0.2),
+    ],
+    ids=["shorter", "more", "other dt"],
+)
+def test_what_does_not_belong_together_is_an_error(other):
+    here = trajectories(np.zeros((2, 2, 6, 3)))
+    with pytest.raises(ValueError, match="found has shape .* expected .2, 2, 6, 3."):
+        trajectory_errors(other, here)
+    with pytest.raises(ValueError, match="found has shape"):
+        valid_prediction_time(other, here, np.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("scale", "threshold", "said"),
+    [
+        ([1.0, 0.0, 1.0], 0.4, "scale = .*expected positive numbers"),
+        ([1.0, np.nan, 1.0], 0.4, r"scale holds nan at \(1,\)"),
+        ([1.0, 1.0], 0.4, r"scale has shape \(2,\), expected \(3,\)"),
+        ([1.0, 1.0, 1.0], 0.0, "threshold = 0.0, expected a finite number above 0"),
+    ],
+    ids=["zero", "nan", "two", "threshold"],
+)
+def test_a_scale_that_is_not_positive_is_an_error(scale, threshold, said, data):
+    with pytest.raises(ValueError, match=said):
+        valid_prediction_time(data, data, np.array(scale), threshold=threshold)
+
+
+def test_a_truth_that_did_not_finish_is_an_error(data):
+    finished = np.ones((3, 2), bool)
+    finished[2, 1] = False
+    true = trajectories(np.asarray(data.states), finished=finished)
+    said = r"true holds unfinished trajectories.*the first at \(2, 1\): did not finish"
+    for measure in (
+        trajectory_errors,
+        lambda *two: valid_prediction_time(*two, np.ones(3)),
+    ):
+        with pytest.raises(ValueError, match=said):
+            measure(data, true)
+
+
+def test_forecasts_for_other_parameters_are_an_error(data):
+    other = eqx.tree_at(lambda d: d.lam, data, data.lam[::-1])
+    with pytest.raises(ValueError, match="(?s)found.lam = .*expected that of true"):
+        trajectory_errors(other, data)
+    # A rounded λ is the same.
+    single = hpx.cast(data, jnp.float32)
+    assert np.all(trajectory_errors(single, data) < 1e-12)
+
+
+def test_a_state_that_is_not_finite_has_no_field_error(data):
+    states = np.asarray(data.states).copy()
+    states[1, 0, 10, 2] = np.nan
+    gap = trajectories(states, finished=np.zeros((3, 2), bool))
+    said = r"trajectories.states holds nan at \(1, 0, 1, 2\), expected finite numbers"
+    with pytest.raises(ValueError, match=said):
+        field_error(Lorenz(), Lorenz(), gap)
+
+
+def test_a_field_that_is_not_finite_has_the_error_nan(data):
+    pooled, each = field_error(scaled(lambda lam: lam[2] / lam[2]), Lorenz(), data)
+    np.testing.assert_array_equal(np.isnan(each), [True, False, False])
+    assert np.isnan(pooled)
+
+
+def test_at_rest_the_field_error_is_infinite(data):
+    pooled, each = field_error(Lorenz(), scaled(lambda lam: 0), data)
+    assert pooled == np.inf and np.all(each == np.inf)
+
+
+@pytest.mark.parametrize("argument", ["family", "exact"])
+def test_a_family_for_other_states_is_an_error(argument, data):
+    wrong = {"family": Lorenz(), "exact": Lorenz()}
+    wrong[argument] = lambda lam: lambda x: x[:2]
+    said = rf"{argument}\(lam\)\(x\) has shape \(2,\).*those of trajectories"
+    with pytest.raises(ValueError, match=said):
+        field_error(**wrong, trajectories=data)
+
+
+def test_huge_forecasts_are_wrong_and_nothing_else():
+    true, found = np.zeros((1, 1, 4, 3)), np.zeros((1, 1, 4, 3))
+    found[0, 0, 2:] = 1e200
+    found, true = trajectories(found), trajectories(true)
+    np.testing.assert_array_equal(trajectory_errors(found, true), [[np.inf]])
+    times = valid_prediction_time(found, true, np.ones(1))
+    np.testing.assert_allclose(times, [[0.2]], rtol=1e-12)
+
+
+def test_junk(throw_junk_at):
+    data = trajectories(np.ones((2, 1, 3, 3)))
+    fields = {"family": Lorenz(), "exact": Lorenz(), "trajectories": data, "every": 2}
+    throw_junk_at(hpx.field_error, **fields, examples=20)
+    throw_junk_at(hpx.trajectory_errors, found=data, true=data)
+    pair = {"found": data, "true": data, "scale": np.ones(2), "threshold": 0.4}
+    throw_junk_at(hpx.valid_prediction_time, **pair)

@@ -1,0 +1,302 @@
+from fractions import Fraction
+from operator import attrgetter
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hyperpinn_eqx as hpx
+from hyperpinn_eqx.dynamics.multistep import (
+    Multistep,
+    adams_bashforth,
+    adams_moulton,
+    bdf,
+    residual,
+)
+
+MAKERS = [adams_bashforth, adams_moulton, bdf]
+EVERY = [make(k) for make in MAKERS for k in range(1, 11)]
+LOW = [
+    *map(adams_bashforth, range(1, 5)),
+    *map(adams_moulton, range(1, 4)),
+    *map(bdf, range(1, 5)),
+]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "alpha", "beta", "order"),
+    [
+        (adams_moulton(1), "1 -1", "1/2 1/2", 2),
+        (adams_moulton(2), "1 -1 0", "5/12 2/3 -1/12", 3),
+        (adams_bashforth(1), "1 -1", "0 1", 1),
+        (adams_bashforth(2), "1 -1 0", "0 3/2 -1/2", 2),
+        (bdf(1), "1 -1", "1 0", 1),
+        (bdf(2), "1 -4/3 1/3", "2/3 0 0", 2),
+    ],
+    ids=["AM1", "AM2", "AB1", "AB2", "BDF1", "BDF2"],
+)
+def test_coefficients_are_those_of_the_textbooks(scheme, alpha, beta, order):
+    assert scheme.alpha == tuple(map(Fraction, alpha.split()))
+    assert scheme.beta == tuple(map(Fraction, beta.split()))
+    assert scheme.order == order
+    assert scheme.steps == len(scheme.alpha) - 1 == len(scheme.beta) - 1
+
+
+@pytest.mark.parametrize("scheme", EVERY, ids=attrgetter("name"))
+def test_a_scheme_is_exact_for_polynomials_up_to_its_order_and_no_further(scheme):
+    def defect(q, last=3):
+        """Of x(t) = t^q around t = 3, in exact arithmetic."""
+        times = [Fraction(last - j) for j in range(scheme.steps + 1)]
+        states = sum(a * t**q for a, t in zip(scheme.alpha, times, strict=True))
+        if q == 0:
+            return states
+        slopes = (b * t ** (q - 1) for b, t in zip(scheme.beta, times, strict=True))
+        return states - q * sum(slopes)
+
+    assert [defect(q) for q in range(scheme.order + 1)] == [0] * (scheme.order + 1)
+    assert defect(scheme.order + 1) != 0
+
+
+@pytest.mark.parametrize("scheme", LOW, ids=attrgetter("name"))
+def test_the_residual_of_a_true_trajectory_falls_with_the_order(scheme, order_of, x64):
+    steps = [0.1, 0.05, 0.025]
+
+    @eqx.filter_jit
+    def sizes():
+        found = []
+        for dt in steps:
+            t = 0.3 + dt * jnp.arange(scheme.steps + 1.0)
+            states = jnp.stack([jnp.cos(t), jnp.sin(t)], axis=1)
+            r = residual(scheme, lambda x: jnp.stack([-x[1], x[0]]), states, dt)
+            found.append(jnp.linalg.norm(r))
+        return jnp.stack(found)
+
+    assert abs(order_of(steps, sizes()) - scheme.order) < 0.1
+
+
+@pytest.mark.parametrize("scheme", LOW, ids=attrgetter("name"))
+def test_the_error_constant_is_that_of_the_leading_term(scheme, x64):
+    # Every derivative of e^t is 1 at the last state, t = 0.
+    dt = 0.01
+    states = jnp.exp(-dt * jnp.arange(scheme.steps, -1.0, -1.0))[:, None]
+    r = eqx.filter_jit(residual)(scheme, lambda x: x, states, dt)
+    constant = r[0] / dt**scheme.order
+    np.testing.assert_allclose(constant, scheme.error_constant, rtol=0.05)
+
+
+def test_the_trapezoid_residual_is_equation_nine(x64):
+    rng = np.random.default_rng(0)
+    old, new = rng.normal(size=(2, 3))
+    r = eqx.filter_jit(residual)(
+        adams_moulton(1), jnp.sin, jnp.asarray(np.stack([old, new])), 0.1
+    )
+    expected = (new - old) / 0.1 - (np.sin(old) + np.sin(new)) / 2
+    np.testing.assert_allclose(r, expected, rtol=1e-12)
+
+
+def ones(scheme):
+    """As many states as a scheme needs."""
+    return jnp.ones((scheme.steps + 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "calls"),
+    [(adams_moulton(2), 3), (adams_bashforth(3), 3), (bdf(3), 1)],
+    ids=["AM2", "AB3", "BDF3"],
+)
+def test_a_field_is_evaluated_only_where_its_weight_is_not_zero(scheme, calls):
+    seen = []
+    residual(scheme, lambda x: seen.append(x) or x, ones(scheme), 1.0)
+    assert len(seen) == calls
+
+
+@pytest.mark.parametrize("dt", [0.0, -0.1, float("nan"), float("inf")], ids=str)
+def test_a_bad_time_step_is_an_error(dt):
+    scheme = bdf(2)
+    message = f"^dt = {dt}, expected a finite number above 0$"
+    with pytest.raises(ValueError, match=message):
+        residual(scheme, jnp.sin, ones(scheme), dt)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (4, 2)], ids=str)
+def test_another_number_of_states_is_an_error(shape):
+    with pytest.raises(ValueError) as error:
+        residual(bdf(2), jnp.sin, jnp.ones(shape), 0.1)
+    assert str(error.value) == (
+        f"states has shape {shape}, expected (3, d): BDF 2 needs 3 consecutive states"
+    )
+
+
+def test_states_are_a_matrix(unchecked):
+    with pytest.raises(
+        ValueError, match=r"^states has shape \(3,\), expected \(n, d\)"
+    ):
+        residual(bdf(2), jnp.sin, jnp.ones(3), 0.1)
+
+
+def test_states_may_be_lists_of_whole_numbers(unchecked):
+    scheme, rows = adams_moulton(1), [[1, 2], [3, 5]]
+    for states in (rows, np.array(rows), jnp.array(rows)):
+        r = residual(scheme, lambda x: x, states, 1)
+        assert r.dtype == jnp.float32
+        np.testing.assert_array_equal(r, [2 - 2, 3 - 3.5])
+
+
+@pytest.mark.parametrize("value", [jnp.ones(1), 1.0, jnp.ones((2, 2))], ids=repr)
+def test_a_field_gives_a_slope_for_each_component(value, unchecked):
+    scheme = adams_moulton(1)
+    with pytest.raises(ValueError, match=r"^field\(x\) has shape .*, expected \(2,\)$"):
+        residual(scheme, lambda x: value, jnp.ones((2, 2)), 0.1)
+
+
+@pytest.mark.parametrize("value", ["slope", None, 1j], ids=repr)
+def test_a_field_gives_real_numbers(value, unchecked):
+    with pytest.raises(
+        ValueError, match=r"^field\(x\) = .*, expected an array of real"
+    ):
+        residual(adams_moulton(1), lambda x: value, jnp.ones((2, 2)), 0.1)
+
+
+def test_the_field_of_one_component_may_be_a_scalar():
+    scheme, states = adams_moulton(1), jnp.array([[1.0], [1.5]])
+    for shape in ((), (1,)):
+        field = lambda x, shape=shape: jnp.reshape(x**2, shape)  # noqa: E731
+        r = residual(scheme, field, states, 0.5)
+        np.testing.assert_allclose(r, [1 - (1 + 1.5**2) / 2], rtol=1e-6)
+
+
+def test_a_network_computes_in_its_own_precision(computes_in_its_own_precision, getkey):
+    spec = hpx.MainNetSpec((2, 5, 2), hpx.Box(x=(-2, 2), y=(-2, 2)))
+    net = eqx.filter_jit(spec.init)(key=getkey())
+
+    def r(net):
+        return lambda states: residual(adams_bashforth(2), net, states, 0.1)
+
+    states = np.random.default_rng(0).normal(size=(3, 2))
+    computes_in_its_own_precision(r, net, states)
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("k", [-1, 0, 11])
+def test_a_bad_number_of_steps_is_an_error(make, k):
+    with pytest.raises(
+        ValueError, match=f"^k = {k}, expected (an integer|one of 1, 2,)"
+    ):
+        make(k)
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+def test_numbers_of_steps_may_be_numpys_and_jaxs(make, unchecked):
+    for two in (np.int64(2), jnp.asarray(2)):
+        assert make(two) == make(2)
+
+
+def test_a_scheme_of_your_own(unchecked):
+    leapfrog = Multistep("leapfrog", (1, 0, -1), (0, 2.0, 0), 2)
+    assert leapfrog.steps == 2
+    np.testing.assert_allclose(leapfrog.error_constant, 1 / 3)
+    Multistep("leapfrog", (1, 0, -1), (0, 2, 0), 1)  # of a lower order too
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "order"),
+    [
+        ((1, 0, -1), (0, 2, 0), 3),
+        ((1, 0, -1), (0, 1, 0), 1),
+        ((1, -0.9), (0.5, 0.5), 1),
+        ((1, -1), (0.5, 0.5, 0), 2),
+        ((1, -2, 1), (0, 0, 0), 1),
+        ((), (), 1),
+        ((1e308, -1e308, 1e308, -1e308), (1, 1, 1, 1), 1),
+    ],
+    ids=str,
+)
+def test_an_inconsistent_scheme_is_an_error(alpha, beta, order, unchecked):
+    with pytest.raises(ValueError) as error:
+        Multistep("mine", alpha, beta, order)
+    assert str(error.value) == (
+        f"alpha = {alpha}, beta = {beta}, order = {order}, expected as many α as β, "
+        "of a scheme that is consistent of this order"
+    )
+
+
+def test_a_name_is_a_string(unchecked):
+    with pytest.raises(TypeError, match="^name = 3, expected a str$"):
+        Multistep(3, (1, -1), (0, 1), 1)
+
+
+def test_junk_for_schemes(throw_junk_at):
+    good = {"alpha": (1.0, -1.0), "beta": (0.5, 0.5)}
+    throw_junk_at(hpx.Multistep, name="mine", **good, order=2)
+    throw_junk_at(hpx.adams_bashforth, k=2)
+    throw_junk_at(hpx.adams_moulton, k=2)
+    throw_junk_at(hpx.bdf, k=2)
+
+
+def test_junk_for_residuals(throw_junk_at):
+    states = np.array([[1.0, 2.0], [3.0, 4.0]])
+    good = {"scheme": adams_moulton(1), "field": jnp.sin}
+    throw_junk_at(residual, **good, states=states, dt=0.1)
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [*map(adams_bashforth, range(1, 7)), adams_moulton(1), *map(bdf, range(1, 11))],
+    ids=attrgetter("name"),
+)
+def test_schemes_that_converge_for_discovery_pass(scheme):
+    scheme.check_discovery()
+    assert scheme.discovery_root <= 1 + 1e-12
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [adams_bashforth(7), *map(adams_moulton, (2, 3, 4))],
+    ids=attrgetter("name"),
+)
+def test_schemes_that_diverge_for_discovery_are_errors(scheme):
+    with pytest.raises(ValueError) as error:
+        scheme.check_discovery()
+    assert str(error.value) == (
+        f"scheme = {scheme.name}, expected one that converges for discovery: an error "
+        f"in f grows by {scheme.discovery_root:.2f} at every step; Adams-Moulton with "
+        "one step (the trapezoid rule), Adams-Bashforth with up to six and all BDF "
+        "converge"
+    )
+
+
+def test_schemes_have_names():
+    names = [make(2).name for make in MAKERS]
+    assert names == ["Adams-Bashforth 2", "Adams-Moulton 2", "BDF 2"]
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [adams_moulton(1), adams_moulton(2), adams_moulton(3), adams_bashforth(2)],
+    ids=attrgetter("name"),
+)
+def test_an_error_in_a_slope_grows_by_the_discovery_root(scheme):
+    # Slopes of x' = x from its exact states, one by one: from exact first slopes, and
+    # from one that is wrong by 1.
+    alpha = np.array(scheme.alpha, float)
+    beta = np.trim_zeros(np.array(scheme.beta, float))
+    n, known, dt = 25, len(beta) - 1, 0.01
+    skip = int(scheme.beta[0] == 0)  # explicit schemes know no slope at the last state
+    x = np.exp(dt * np.arange(n + 5))
+
+    def slopes(error):
+        """The recursion; the last of the first slopes is wrong by so much."""
+        f = list(x[:known])
+        f[-1] += error
+        while len(f) < n:
+            last = len(f) + skip
+            wanted = alpha @ x[last - scheme.steps : last + 1][::-1] / dt
+            f.append((wanted - beta[1:] @ f[: -known - 1 : -1]) / beta[0])
+        return np.array(f)
+
+    wrong = np.abs(slopes(1.0) - slopes(0.0))
+    np.testing.assert_allclose(wrong[-1] / wrong[-2], scheme.discovery_root, rtol=1e-3)
+    # From exact slopes the rest is as good as the scheme's order.
+    if scheme.discovery_root <= 1:
+        np.testing.assert_allclose(slopes(0.0), x[:n], rtol=1e-4)
