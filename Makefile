@@ -101,7 +101,7 @@ coverage: $(STAMP)  ## Unit tests again, and which lines and branches they reach
 mutate: $(STAMP)  ## Change the code in a copy, line by line, and see whether tests notice
 	$(call heading,Mutations)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check cosmic-ray
-	$(BIN)/python tests/mutate.py $(MODULES)
+	$(BIN)/python tools/mutate.py $(MODULES)
 
 matrix:  ## Tests on every Python, with newest and with lowest packages (needs uv)
 	UV='$(UV)' bash .ci/matrix
