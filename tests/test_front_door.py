@@ -44,35 +44,22 @@ def defined(path):
 
 
 def wrong(text):
-    """What a page names in backticks, in code or in a link, but nobody finds."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
-    commands = re.sub(r"#.*", "", "\n".join(blocks))
-    spans = re.findall(
-        r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
-    )
-    words = [word for span in [*spans, *commands.splitlines()] for word in span.split()]
-    paths = [
-        word.split("=")[-1] for word in words if re.search(r"\w/|\w/?\.\w+$", word)
-    ]
-    # What `make env` makes is there only afterwards, and `hpx.` is no folder.
-    paths = [p for p in paths if not p.startswith((".venv/", "hpx.", "error."))]
-    for path, _, name in (path.partition("::") for path in paths):
-        places = found(path)
-        if not places:
-            yield path
-        elif name and name not in defined(places[0]):
-            yield f"{path}::{name}"
-    yield from (p for p in re.findall(r"\]\(([^)]+)\)", text) if not found(p))
+    """What a page names, in prose, code, a table or a link, but nobody finds."""
+    for word in re.split(r"[\s`()=,;|]+", text):
+        path, _, name = word.partition("::")
+        if not re.search(r"/|\.(py|md|toml|lock|cff|yml|js)$", path):
+            continue
+        # What `make env` makes is there only afterwards.
+        places = found(path) or path.startswith(".venv/")
+        if not places or (name and name not in defined(places[0])):
+            yield word
     for name in re.findall(r"\bhpx\.(\w+)", text):
         if not hasattr(hpx, name):
             yield f"hpx.{name}"
-    for line in [*spans, *commands.splitlines()]:
-        if line.startswith("make "):
-            yield from (
-                t for t in re.findall(r" ([a-z]+)\b(?!=)", line) if t not in TARGETS
-            )
-    for name in spans:
-        if name.isidentifier() and not re.search(rf"\b{name}\b", SOURCE):
+    for line in re.findall(r"(?<=[`\n]make )[a-z ]+\b(?!=)", text):
+        yield from set(line.split()) - TARGETS
+    for name in re.findall(r"`(\w+)`", text):
+        if not re.search(rf"\b{name}\b", SOURCE):
             yield name
 
 
