@@ -19,9 +19,8 @@ ifdef CI
 export JAX_PLATFORMS ?= cpu
 endif
 test unit pages coverage mutate: export JAX_PLATFORMS ?= cpu
-# Whole files side by side, since tests of one file share what it prepares. A few tests
-# take less time than the workers would to start.
-SIDE := $(if $(TESTS),,-n auto --maxprocesses=4 --dist=loadfile)
+# Whole files side by side, since tests of one file share what it prepares.
+SIDE := -n auto --maxprocesses=4 --dist=loadfile
 
 heading = @printf '\n=== %s ===\n' "$(1)"
 
@@ -80,9 +79,10 @@ types: $(STAMP)  ## Check types of package and benchmarks
 	$(call heading,Types)
 	$(BIN)/mypy
 
+# A few tests take less time than the workers would to start.
 unit: $(STAMP)  ## Run unit tests and doctests, or some: make unit TESTS=tests/test_box.py
 	$(call heading,Unit tests and doctests)
-	$(BIN)/python -m pytest $(SIDE) $(TESTS)
+	$(BIN)/python -m pytest $(or $(TESTS),$(SIDE))
 
 # Opens the pages that `make book` has built in headless Chromium, without a network.
 pages: $(STAMP)  ## Test the built book in a browser (needs Chromium)
