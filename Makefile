@@ -19,10 +19,6 @@ ifdef CI
 export JAX_PLATFORMS ?= cpu
 endif
 test unit pages coverage mutate: export JAX_PLATFORMS ?= cpu
-# Unit tests compile much and compute little, and without these emitters the compiler
-# takes two thirds of the time. The flag is for the locked jaxlib: 0.12 has it no more,
-# and a flag that it does not know ends the process.
-unit coverage mutate: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
 # Whole files side by side, since tests of one file share what it prepares.
 SIDE := -n auto --maxprocesses=4 --dist=loadfile
 
@@ -83,9 +79,10 @@ types: $(STAMP)  ## Check types of package and benchmarks
 	$(call heading,Types)
 	$(BIN)/mypy
 
-unit: $(STAMP)  ## Run unit tests and doctests
+# A few tests take less time than the workers would to start.
+unit: $(STAMP)  ## Run unit tests and doctests, or some: make unit TESTS=tests/test_box.py
 	$(call heading,Unit tests and doctests)
-	$(BIN)/python -m pytest $(SIDE)
+	$(BIN)/python -m pytest $(or $(TESTS),$(SIDE))
 
 # Opens the pages that `make book` has built in headless Chromium, without a network.
 pages: $(STAMP)  ## Test the built book in a browser (needs Chromium)
@@ -101,7 +98,7 @@ coverage: $(STAMP)  ## Unit tests again, and which lines and branches they reach
 mutate: $(STAMP)  ## Change the code in a copy, line by line, and see whether tests notice
 	$(call heading,Mutations)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check cosmic-ray
-	$(BIN)/python tests/mutate.py $(MODULES)
+	$(BIN)/python tools/mutate.py $(MODULES)
 
 matrix:  ## Tests on every Python, with newest and with lowest packages (needs uv)
 	UV='$(UV)' bash .ci/matrix

@@ -1,5 +1,7 @@
 """Physics-informed hypernetworks in JAX and Equinox."""
 
+from importlib.metadata import version as _version
+
 from ._blocks import shard as shard
 from .box import Box as Box
 from .dynamics.bias import add_bias as add_bias
@@ -79,3 +81,5 @@ from .training.result import TrainingStopped as TrainingStopped
 from .uncertainty.error_estimate import estimated_error as estimated_error
 from .uncertainty.inverse import infer as infer
 from .uncertainty.posterior import Inference as Inference
+
+__version__ = _version("hyperpinn-eqx")

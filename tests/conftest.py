@@ -4,14 +4,22 @@ Tests run in float32, JAX's default; a test that needs float64 asks for `x64` be
 any other fixture.
 """
 
+import importlib.metadata
 import itertools
 import math
+import os
 import pathlib
 import re
 import traceback
 import types
 import warnings
 from collections.abc import Callable
+
+# Before JAX is imported. Tests compile much and compute little, and without these
+# emitters the compiler takes two thirds of the time. jaxlib 0.12 has the flag no more,
+# and a flag that it does not know ends the process. A choice of your own wins.
+if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 12):
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 import equinox as eqx
 import jax
@@ -42,10 +50,18 @@ jax.config.update("jax_traceback_filtering", "off")
 _PACKAGE = pathlib.Path(hpx.__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """What starts processes takes longest: begun last, it would be waited for."""
-    slow = ("test_faults.py", "test_benchmarks.py", "test_own_equation.py")
-    items.sort(key=lambda item: item.path.name not in slow)
+    """Files with slow tests come first: begun last, they would be waited for.
+
+    What opens the book is slow as well, since `-m "not slow"` takes the place of the
+    `-m "not pages"` of pyproject.toml.
+    """
+    for item in items:
+        if item.get_closest_marker("pages"):
+            item.add_marker("slow")
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -17,6 +17,7 @@ SCRIPTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_benchmark_runs_and_leaves_no_record(script, tmp_path):
     # Scripts write beside themselves, and to the folder in which they run.

@@ -327,6 +327,7 @@ def test_only_the_first_process_writes_and_shows(monkeypatch, tmp_path, capsys):
     assert run(tmp_path / "second.journal") == (False, False)
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_and_one_goes_on(x64, tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))

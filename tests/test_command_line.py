@@ -163,6 +163,7 @@ def test_a_wrong_command_prints_the_usage(arguments, capsys):
     assert "usage: python -m hyperpinn_eqx" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "hyperpinn_eqx", "evaluate", "nobody"],

@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -48,3 +49,11 @@ def test_a_training_knows_no_equation():
 def test_every_room_has_its_place():
     there = {room(p) for p in PACKAGE.rglob("*.py")} - {"__init__", "__main__"}
     assert there == {*ORDER}
+
+
+def test_the_map_has_the_rooms_in_this_order():
+    page = (PACKAGE.parent / "ARCHITECTURE.md").read_text("utf-8")
+    table = page.partition("| room |")[2].partition("\n\n")[0]
+    heads = re.findall(r"^\| (`.*?) \|", table, re.M)
+    rooms = [room for head in heads for room in re.findall(r"`([\w]+)", head)]
+    assert rooms == ORDER

@@ -44,6 +44,7 @@ def test_every_public_name_is_thrown_junk_at(name):
     assert re.search(rf"throw_junk_at\(\s*(hpx\.)?{name}\b", tests)
 
 
+@pytest.mark.slow
 def test_importing_the_package_makes_no_array_and_no_noise():
     # So that float64, or a device, can still be chosen after the import.
     code = (
@@ -58,6 +59,7 @@ def test_the_package_is_typed():
     assert (pathlib.Path(hpx.__file__).parent / "py.typed").exists()
 
 
+@pytest.mark.slow
 def test_importing_the_package_does_not_import_matplotlib():
     code = "import sys, hyperpinn_eqx; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

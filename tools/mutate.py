@@ -1,6 +1,6 @@
 """Mutation testing: are there tests that notice when the code is wrong?
 
-    make mutate [MODULES="jets losses"]
+    make mutate [MODULES="networks.jets physics.pinn"]
 
 Every operator, comparison, number and condition of a module is changed, one at a time,
 in a copy (by cosmic-ray); a change that no test of that module notices has survived.
@@ -8,7 +8,7 @@ Prints the survivors, and the share of changes that were noticed. It takes about
 on two cores.
 
 Also the server that runs the tests: it imports the libraries once, and forks a process
-for every change before JAX has started (`--serve SOCKET`, `--ask SOCKET TEST`).
+for every change before JAX has started (`--serve SOCKET`, `--ask SOCKET TESTS`).
 """
 
 import os
@@ -25,22 +25,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 ROOT = pathlib.Path(__file__).parent.parent
 WORK = ROOT / "_build" / "mutate"
-# Each with the file of its tests.
+# Each with the files of its tests.
 MODULES = {
-    "networks.jets": "networks/test_jets",
-    "networks.hyper": "networks/test_hyper",
-    "physics.pinn": "physics/test_losses",
-    "dynamics.multistep": "dynamics/test_multistep",
-    "dynamics.bias": "dynamics/test_bias",
+    "networks.jets": ["tests/networks/test_jets.py"],
+    "networks.hyper": ["tests/networks/test_hyper.py"],
+    "physics.pinn": ["tests/physics/test_pinn.py", "tests/physics/test_pinn_rows.py"],
+    "dynamics.multistep": ["tests/dynamics/test_multistep.py"],
+    "dynamics.bias": ["tests/dynamics/test_bias.py"],
 }
 # One change for each operator, not ten: "+" becomes "-", "<" becomes "<=", a number one
 # more and one less. Types stand in annotations as a | b: left alone.
 CONFIG = """
 [cosmic-ray]
-module-path = "hyperpinn_eqx/{module}.py"
+module-path = "hyperpinn_eqx/{path}.py"
 timeout = 200.0
 excluded-modules = []
-test-command = "{python} -IS {this} --ask {socket} tests/test_{module}.py"
+test-command = "{python} -IS {this} --ask {socket} {tests}"
 [cosmic-ray.distributor]
 name = "local"
 [cosmic-ray.filters.operators-filter]
@@ -72,7 +72,7 @@ def serve(address: str) -> None:
         server.listen()
         while True:
             connection, _ = server.accept()
-            test = connection.makefile().readline().strip()
+            tests = connection.makefile().readline().split()
             if child := os.fork():
                 with connection:
                     watch(child, connection)
@@ -83,7 +83,7 @@ def serve(address: str) -> None:
             status = 3
             try:
                 status = pytest.main(
-                    ["-q", "-x", "-p", "no:cacheprovider", *quiet, test]
+                    ["-q", "-x", "-p", "no:cacheprovider", *quiet, *tests]
                 )
             finally:
                 os._exit(status)
@@ -102,24 +102,29 @@ def watch(child: int, connection: socket.socket) -> None:
             return
 
 
-def ask(address: str, test: str) -> int:
-    """Has a server run a test, and returns its exit status."""
+def ask(address: str, tests: list[str]) -> int:
+    """Has a server run files of tests, and returns its exit status."""
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(address)
-        server.sendall(f"{test}\n".encode())
+        server.sendall(f"{' '.join(tests)}\n".encode())
         return int(server.makefile().readline())
 
 
 def mutate(module: str) -> str:
     """Tries every change of a module; the survivors and the score as text."""
     copy, address = WORK / module, f"/tmp/mutate-{os.getpid()}-{module}"
+    tests = MODULES[module]
     copy.mkdir(parents=True)
     for name in ("hyperpinn_eqx", "tests", "pyproject.toml"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(
             ROOT / name, copy / name
         )
     text = CONFIG.format(
-        module=module, python=sys.executable, this=__file__, socket=address
+        path=module.replace(".", "/"),
+        python=sys.executable,
+        this=__file__,
+        socket=address,
+        tests=" ".join(tests),
     )
     (copy / "config.toml").write_text(text)
     # What a change leaves alone is compiled only once.
@@ -138,7 +143,7 @@ def mutate(module: str) -> str:
     try:
         while not pathlib.Path(address).exists():
             time.sleep(0.1)
-        if status := ask(address, f"tests/test_{module}.py"):
+        if status := ask(address, tests):
             raise RuntimeError(f"{module}: tests fail without any change ({status})")
         tools = pathlib.Path(sys.executable).parent
         for command in (
@@ -163,9 +168,12 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         serve(sys.argv[2])
     elif sys.argv[1:2] == ["--ask"]:
-        sys.exit(ask(sys.argv[2], sys.argv[3]))
+        sys.exit(ask(sys.argv[2], sys.argv[3:]))
     else:
+        modules = sys.argv[1:] or [*MODULES]
+        if unknown := sorted({*modules} - {*MODULES}):
+            sys.exit(f"{unknown[0]}: expected one of {', '.join(MODULES)}")
         shutil.rmtree(WORK, ignore_errors=True)
         with ThreadPoolExecutor(2) as pool:
-            for text in pool.map(mutate, sys.argv[1:] or MODULES):
+            for text in pool.map(mutate, modules):
                 print(text, flush=True)

@@ -97,6 +97,7 @@ def test_initial_and_boundary_values_are_those_of_the_formula(D, x64):
         np.testing.assert_allclose(found, formula(*points.T), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_recipe_takes_twenty_lines_and_its_errors_are_small():
     lines = [line for line in RECIPE.splitlines() if line.strip()]
     own = [line for line in lines if not re.match("import |from .* import", line)]

@@ -40,10 +40,12 @@ def build(tmp_path):
     return build
 
 
+@pytest.mark.slow
 def test_no_buttons_without_an_address(build):
     assert build("") == []
 
 
+@pytest.mark.slow
 def test_repository_and_colab_buttons(build):
     address = "https://github.com/someone/something"
     colab = "https://colab.research.google.com/github/someone/something/blob/main"

@@ -277,6 +277,7 @@ def test_nothing_is_pickled(path, saved):
         load(path)
 
 
+@pytest.mark.slow
 def test_loading_runs_no_code_of_the_file(path, saved):
     # Whatever could run code is seen by an audit hook, which cannot be removed: hence
     # a process of its own. What Python and JAX do by themselves is done before.

@@ -90,6 +90,7 @@ def test_a_condition_that_nobody_asks_for_may_raise():
     assert fingerprint(Still())["boundary"] != fingerprint(Mine())["boundary"]
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same():
     code = f"""
 import sys

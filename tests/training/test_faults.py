@@ -125,6 +125,7 @@ def unkilled(servers, tmp_path_factory):
     return files.read(folder / "tiny.eqx", MODEL)[1], seconds
 
 
+@pytest.mark.slow
 def test_a_training_killed_at_any_moment_goes_on_to_the_same_bits(
     servers, unkilled, tmp_path
 ):
@@ -157,6 +158,7 @@ def test_a_training_killed_at_any_moment_goes_on_to_the_same_bits(
     assert {finished for _, _, finished in stopped} >= {0, 1}
 
 
+@pytest.mark.slow
 def test_a_training_killed_again_and_again_ends_at_the_same_bits(
     servers, unkilled, tmp_path
 ):
@@ -169,6 +171,7 @@ def test_a_training_killed_again_and_again_ends_at_the_same_bits(
     assert files.read(tmp_path / "tiny.eqx", MODEL)[1] == expected
 
 
+@pytest.mark.slow
 def test_two_trainings_of_one_model_in_one_folder(servers, tmp_path):
     journal = Journal(tmp_path / "tiny.journal", {"a": 1})
     with journal:
@@ -233,6 +236,7 @@ assert os.listdir(path.parent) == [path.name]
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_no_training_and_spoils_no_file(tmp_path):
     path = str(tmp_path / "tiny.journal")
     command = [sys.executable, "-c", FULL_DISK, path]
