@@ -8,9 +8,8 @@ nothing of the symmetry (`plain`); from one seed the large PINN, and all three m
 the paper says.
 Weights go to FOLDER (`trained/burgers-runs` by default), where a run that is there
 already is not repeated; the record goes to the screen and to
-`book/data/burgers-runs.json`, which the book shows. An hour and a half on two cores.
-A run
-that was stopped goes on where it was.
+`book/data/burgers-runs.json`, which the book shows. About 70 minutes on two cores. A
+run that was stopped goes on where it was.
 """
 
 import dataclasses

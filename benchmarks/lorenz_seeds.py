@@ -6,7 +6,7 @@ Trains the three models from three seeds each; once by Adam alone; and the Hyper
 with its trunk free. Measures all of them on the test set. Weights go to FOLDER
 (`trained/lorenz-seeds` by default), where a run that is there already is not repeated;
 the record goes to the screen and to `book/data/lorenz-seeds.json`, which the chapter
-shows. About 40 minutes on two cores. A run that was stopped goes on where it was.
+shows. About half an hour on one core. A run that was stopped goes on where it was.
 """
 
 import dataclasses

@@ -68,22 +68,22 @@ def test_the_recipe_of_the_paper_ends_far_above_the_paper():
     assert all(run["mse"] > 5 * papers(run["name"]) for run in alone)
 
 
-def test_without_the_symmetry_the_recipe_ends_above_the_paper():
-    (plain,) = runs(f"{HYPER}-plain").values()
-    (wall,) = runs(f"{HYPER}-wall").values()
-    assert wall["mse"] < papers(HYPER) < plain["mse"]
+def test_each_part_of_the_symmetry_helps_and_none_is_needed_to_pass_the_paper():
+    odd, wall, plain = (
+        [run["mse"] for run in runs(name).values()]
+        for name in (HYPER, f"{HYPER}-wall", f"{HYPER}-plain")
+    )
+    assert max(odd) < min(wall) < max(wall) < min(plain)
+    assert max(plain) < papers(HYPER)
     # Nearly all of it at the smallest viscosities.
-    share = np.array(plain["mse_per_nu"]) / np.sum(plain["mse_per_nu"])
-    assert share[:3].sum() > 0.9
+    for run in runs(f"{HYPER}-plain").values():
+        share = np.array(run["mse_per_nu"]) / np.sum(run["mse_per_nu"])
+        assert share[:3].sum() > 0.9
 
 
-def test_seeds_agree_on_the_order_of_magnitude_and_least_at_the_end_of_the_range():
-    each = np.array([run["mse_per_nu"] for run in runs(HYPER).values()])
-    assert len(each) == 3
-    means = each.mean(axis=1)
-    assert means.max() < 10 * means.min()
-    between = each.max(axis=0) / each.min(axis=0)
-    assert between[0] > np.median(between)
+def test_seeds_agree_on_the_order_of_magnitude():
+    each = [run["mse"] for run in runs(HYPER).values()]
+    assert len(each) == 3 and max(each) < 10 * min(each)
 
 
 def test_the_error_is_largest_at_the_smallest_viscosities():
@@ -138,4 +138,4 @@ def test_what_was_trained_from_three_seeds():
     seeds = {run["seed"] for run in record("lorenz-seeds")["runs"]}
     assert len(runs(HYPER)) == len(seeds) == 3
     for name in (f"{HYPER}-wall", f"{HYPER}-plain"):
-        assert len(runs(name)) == 1
+        assert len(runs(name)) == 3
