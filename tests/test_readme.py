@@ -73,7 +73,7 @@ def about_burgers():
     )
     assert len(told) == len(nothing) == 3
     yield (
-        f"told u(t, 0) = 0 end between {between(told, '.1e', 'and')}, and without any "
+        f"told u(t, 0) = 0 ends between {between(told, '.1e', 'and')}, and without any "
         f"symmetry between {between(nothing, '.1e', 'and')}, where the paper has "
         f"{theirs:.1e}"
     )

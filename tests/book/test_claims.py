@@ -75,10 +75,10 @@ def test_each_part_of_the_symmetry_helps_and_none_is_needed_to_pass_the_paper():
     )
     assert max(odd) < min(wall) < max(wall) < min(plain)
     assert max(plain) < papers(HYPER)
-    # Nearly all of it at the smallest viscosities.
+    # Most of it at the smallest viscosities.
     for run in runs(f"{HYPER}-plain").values():
         share = np.array(run["mse_per_nu"]) / np.sum(run["mse_per_nu"])
-        assert share[:3].sum() > 0.9
+        assert share[:3].sum() > 0.8
 
 
 def test_seeds_agree_on_the_order_of_magnitude():

@@ -221,11 +221,11 @@ def test_distance_is_not_a_measure_of_error():
     assert max(near) > 100 * min(near)
 
 
-def test_many_of_four_families_are_as_good_outside_and_none_of_burgers():
+def test_many_of_four_families_are_as_good_outside_and_hardly_one_of_burgers():
     for name, family in trust().items():
         inside, outside = split(family)
         as_good = np.mean(family["error"][outside] <= inside)
-        assert as_good == 0 if name == "burgers-hyperpinn" else as_good > 0.1
+        assert as_good < 0.05 if name == "burgers-hyperpinn" else as_good > 0.1
 
 
 def test_the_residual_of_burgers_is_enormous_at_one_end_only():
