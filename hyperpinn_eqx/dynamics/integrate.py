@@ -13,7 +13,6 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import Array, ArrayLike, Float, Float64, Int, PyTree
 
-from .. import _arguments as checks
 from .multistep import Field
 
 # From λ, shape (p,), to its vector field: a problem or a model.
@@ -30,47 +29,18 @@ _ENDS = (
 )
 
 
-def times(
-    duration: float, dt: float, rtol: float, least: int
-) -> tuple[Float64[np.ndarray, " T"], float, float]:
-    """The times of saved states, Δt and the tolerance.
+def times(duration: float, dt: float, least: int) -> Float64[np.ndarray, " T"]:
+    """The times of saved states.
 
     Raises:
-        ValueError: a number that is not positive, a tolerance of 1 or more, or fewer
-            steps than the least number of them.
+        ValueError: fewer steps than that, or more than 1e9.
     """
-    duration, dt = checks.positive("duration", duration), checks.positive("dt", dt)
-    rtol = checks.positive("rtol", rtol)
-    if rtol >= 1:
-        raise ValueError(f"rtol = {rtol}, expected a number below 1")
     if not least * dt <= duration < 1e9 * dt:
         raise ValueError(
             f"duration = {duration} and dt = {dt}, expected a duration of {least} to "
             "1e9 times dt"
         )
-    return dt * np.arange(round(duration / dt) + 1), dt, rtol
-
-
-def starts(
-    family: Family, lam: Float[ArrayLike, "M p"], start: ArrayLike, *axes: str
-) -> tuple[Float64[np.ndarray, "M p"], Float64[np.ndarray, "..."]]:
-    """λ and initial states in float64, of which the family makes vector fields.
-
-    Raises:
-        ValueError: arrays of other shapes, not finite, or not one entry of `start` for
-            each λ; or the family does not make a field on such states.
-        TypeError: the family is no function.
-    """
-    lam = checks.numpy_array("lam", lam, "M", "p", finite=True)
-    start = checks.numpy_array("start", start, *axes, finite=True)
-    if len(lam) != len(start):
-        raise ValueError(
-            f"lam has shape {lam.shape} and start {start.shape}, expected (M, p) and "
-            f"({', '.join(axes)})"
-        )
-    state = start.reshape(-1, start.shape[-1])[0]
-    check_family("family", family, lam[0], "start", state)
-    return lam, start
+    return dt * np.arange(round(duration / dt) + 1)
 
 
 def check_family(
@@ -84,9 +54,7 @@ def check_family(
 
     Raises:
         ValueError: it does not.
-        TypeError: it is no function.
     """
-    checks.function(name, family)
     wanted = f"expected for lam of shape {np.shape(lam)} a field on states of shape "
     wanted += f"{np.shape(x)}, those of {states}"
     try:

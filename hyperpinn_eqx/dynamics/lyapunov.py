@@ -7,18 +7,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Float64, Int
 
-from .. import _arguments as checks
+from .._arguments import ArrayLike, Finite, Positive, Tolerance, checked
 from ..networks.model import cast
 from .integrate import (
     Family,
     Program,
+    check_family,
     field_of,
     outcomes,
     reasons,
     solve,
-    starts,
     times,
 )
 
@@ -38,8 +38,7 @@ class LongRun(eqx.Module):
         outcome: how each run ended, shape (M,), as in `Trajectories`.
 
     Raises:
-        ValueError: arrays of other shapes, λ or a finished run not finite, or Δt not
-            positive.
+        ValueError: a run that finished is not finite.
     """
 
     lam: Float[Array, "M p"]
@@ -49,29 +48,20 @@ class LongRun(eqx.Module):
     contraction: Float[np.ndarray, "M T"]
     outcome: Int[np.ndarray, " M"]
 
+    @checked
     def __init__(
         self,
-        lam: Float[ArrayLike, "M p"],
-        states: Float[ArrayLike, "M T d"],
-        dt: float,
-        growth: Float[ArrayLike, "M T"],
-        contraction: Float[ArrayLike, "M T"],
+        lam: Finite[Float[ArrayLike, "M p"]],
+        states: Float64[ArrayLike, "M T d"],
+        dt: Positive,
+        growth: Float64[ArrayLike, "M T"],
+        contraction: Float64[ArrayLike, "M T"],
         outcome: Int[ArrayLike, " M"] | Bool[ArrayLike, " M"],
     ):
-        self.lam = checks.array("lam", lam, "M", "p", finite=True)
-        self.states = checks.numpy_array("states", states, "M", "T", "d")
-        self.growth = checks.numpy_array("growth", growth, "M", "T")
-        self.contraction = checks.numpy_array("contraction", contraction, "M", "T")
-        m, n = self.states.shape[:2]
-        same = self.growth.shape == self.contraction.shape == (m, n)
-        if not same or len(self.lam) != m or n < 3:
-            arrays = (self.lam, self.states, self.growth, self.contraction)
-            raise ValueError(
-                "lam, states, growth and contraction have shapes "
-                f"{', '.join(str(a.shape) for a in arrays)}, expected (M, p), "
-                "(M, T, d), (M, T) and (M, T), T at least 3"
-            )
-        self.dt = checks.positive("dt", dt)
+        if states.shape[1] < 3:
+            raise ValueError(f"states has shape {states.shape}, expected T at least 3")
+        self.lam, self.states, self.dt = lam, states, dt
+        self.growth, self.contraction = growth, contraction
         self.outcome = np.asarray(outcomes(outcome, self.states))
 
     @property
@@ -112,14 +102,15 @@ class LongRun(eqx.Module):
             return (integral[:, -1] - integral[:, self.half]) / span
 
 
+@checked
 def long_run(
     family: Family,
-    lam: Float[ArrayLike, "M p"],
-    start: Float[ArrayLike, "M d"],
+    lam: Finite[Float64[ArrayLike, "M p"]],
+    start: Finite[Float64[ArrayLike, "M d"]],
     *,
-    duration: float = 200.0,
-    dt: float = 0.05,
-    rtol: float = 1e-6,
+    duration: Positive = 200.0,
+    dt: Positive = 0.05,
+    rtol: Tolerance = 1e-6,
 ) -> LongRun:
     """Follows a system and one tangent vector for a long time, in float64.
 
@@ -139,16 +130,13 @@ def long_run(
         1 000 000 steps ends early and leaves the others alone; `reasons` tells why.
 
     Raises:
-        ValueError: shapes that do not fit, λ or a state that is not finite, or a time
-            or tolerance that makes no sense.
-        TypeError: the family is no function.
+        ValueError: the family makes no field on such states.
     """
-    t, dt, rtol = times(duration, dt, rtol, 2)
+    t = times(duration, dt, 2)
     with jax.enable_x64(True):
         family = cast(family, jnp.float64)
-        found_lam, found_start = starts(family, lam, start, "M", "d")
-        lam = jnp.asarray(found_lam)
-        start = jnp.asarray(found_start)
+        check_family("family", family, lam[0], "start", start[0])
+        lam, start = jnp.asarray(lam), jnp.asarray(start)
         field = Program(_linearised, family, lam[0], start[0])
         states, growth, contraction, outcome = field.run(
             _long_run, lam, start, jnp.asarray(t), jnp.asarray(rtol)

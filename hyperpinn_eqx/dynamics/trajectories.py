@@ -9,18 +9,26 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Float64, Int, PRNGKeyArray
 
-from .. import _arguments as checks
+from .._arguments import (
+    ArrayLike,
+    Count,
+    Finite,
+    NonNegative,
+    Positive,
+    Tolerance,
+    checked,
+)
 from ..networks.model import cast
 from .integrate import (
     Family,
     Program,
+    check_family,
     field_of,
     outcomes,
     reasons,
     solve,
-    starts,
     times,
 )
 
@@ -41,8 +49,7 @@ class Trajectories(eqx.Module):
             of them finished, as booleans.
 
     Raises:
-        ValueError: arrays of other shapes, λ or a finished trajectory not finite, or
-            Δt not positive.
+        ValueError: a trajectory that finished is not finite.
     """
 
     lam: Float[Array, "M p"]
@@ -50,21 +57,15 @@ class Trajectories(eqx.Module):
     dt: float = eqx.field(static=True)
     outcome: Int[Array, "M I"]
 
+    @checked
     def __init__(
         self,
-        lam: Float[ArrayLike, "M p"],
+        lam: Finite[Float[ArrayLike, "M p"]],
         states: Float[ArrayLike, "M I T d"],
-        dt: float,
+        dt: Positive,
         outcome: Int[ArrayLike, "M I"] | Bool[ArrayLike, "M I"],
     ):
-        self.lam = checks.array("lam", lam, "M", "p", finite=True)
-        self.states = checks.array("states", states, "M", "I", "T", "d")
-        if len(self.lam) != len(self.states):
-            raise ValueError(
-                f"lam has shape {self.lam.shape} and states {self.states.shape}, "
-                "expected (M, p) and (M, I, T, d)"
-            )
-        self.dt = checks.positive("dt", dt)
+        self.lam, self.states, self.dt = lam, states, dt
         self.outcome = outcomes(outcome, self.states)
 
     @property
@@ -101,17 +102,14 @@ class Trajectories(eqx.Module):
         """The times of the states."""
         return self.dt * np.arange(self.states.shape[2])
 
-    def every(self, n: int) -> "Trajectories":
-        """The same trajectories seen n times more rarely.
-
-        Raises:
-            ValueError: n is not a positive integer.
-        """
-        n = checks.count("n", n)
+    @checked
+    def every(self, n: Count) -> "Trajectories":
+        """The same trajectories seen n times more rarely."""
         return Trajectories(self.lam, self.states[:, :, ::n], n * self.dt, self.outcome)
 
+    @checked
     def windows(
-        self, length: int, n: int, *, early: float = 2.0, key: PRNGKeyArray
+        self, length: Count, n: Count, *, early: NonNegative = 2.0, key: PRNGKeyArray
     ) -> Float[Array, "M n length d"]:
         """Random runs of consecutive states, n for each λ.
 
@@ -125,18 +123,15 @@ class Trajectories(eqx.Module):
             key: a JAX random key.
 
         Raises:
-            ValueError: the trajectories are shorter than a window or not all finished,
-                n is not positive, `early` is negative, or there is no key.
+            ValueError: the trajectories are shorter than a window or not all finished.
         """
         m, i, t, _ = self.states.shape
-        length, n = checks.count("length", length), checks.count("n", n)
         if length > t:
             raise ValueError(
                 f"length = {length}, expected 1, ..., {t}: trajectories have {t} states"
             )
-        early = checks.number("early", early, 0.0)
         self.check_finished("data")
-        which_key, when_key = jr.split(checks.random_key("key", key))
+        which_key, when_key = jr.split(key)
         last = t - length + 1
         soon = max(1, round(min(last, early / self.dt)))
         bound = jnp.where(jnp.arange(n) < n // 2, soon, last)
@@ -147,14 +142,15 @@ class Trajectories(eqx.Module):
         return self.states[rows, which[:, :, None], index]
 
 
+@checked
 def simulate(
     family: Family,
-    lam: Float[ArrayLike, "M p"],
-    start: Float[ArrayLike, "M I d"],
+    lam: Finite[Float64[ArrayLike, "M p"]],
+    start: Finite[Float64[ArrayLike, "M I d"]],
     *,
-    duration: float = 25.0,
-    dt: float = 0.01,
-    rtol: float = 1e-9,
+    duration: Positive = 25.0,
+    dt: Positive = 0.01,
+    rtol: Tolerance = 1e-9,
     solver: dfx.AbstractAdaptiveSolver | None = None,
 ) -> Trajectories:
     """Trajectories by an adaptive Runge-Kutta method, in float64.
@@ -176,13 +172,10 @@ def simulate(
         200 000 steps ends early and leaves the others alone; `reasons` tells why.
 
     Raises:
-        ValueError: a shape that does not fit, λ or a state that is not finite, or a
-            duration, Δt or tolerance that makes no sense.
-        TypeError: the family is no function, or the solver no such solver.
+        ValueError: the family makes no field on such states, or no such solver.
     """
-    t, dt, rtol = times(duration, dt, rtol, 1)
+    t = times(duration, dt, 1)
     solver = dfx.Dopri5() if solver is None else solver
-    checks.instance("solver", solver, dfx.AbstractAdaptiveSolver)
     if solver.term_structure is not dfx.AbstractTerm:
         raise ValueError(
             f"solver = {type(solver).__name__}, expected one for a single vector field"
@@ -190,14 +183,13 @@ def simulate(
     # In float32 neither the tolerance nor a chaotic trajectory means much.
     with jax.enable_x64(True):
         family = cast(family, jnp.float64)
-        found_lam, found_start = starts(family, lam, start, "M", "I", "d")
-        lam = jnp.asarray(found_lam)
-        x = jnp.asarray(found_start[0, 0])
-        field = Program(_field, family, lam[0], x)
+        check_family("family", family, lam[0], "start", start[0, 0])
+        lam, start = jnp.asarray(lam), jnp.asarray(start)
+        field = Program(_field, family, lam[0], start[0, 0])
         states, outcome = field.run(
             _simulate,
             lam,
-            jnp.asarray(found_start),
+            start,
             jnp.asarray(t),
             # As an array: a Python float would be compiled in.
             jnp.asarray(rtol),
