@@ -7,16 +7,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float64, Int
+from jaxtyping import Array, Bool, Float, Float64
 
 from .._arguments import ArrayLike, Finite, Positive, Tolerance, checked
 from ..networks.model import cast
 from .integrate import (
     Family,
     Program,
+    check_ends,
     check_family,
+    ends,
     field_of,
-    outcomes,
     reasons,
     solve,
     times,
@@ -25,6 +26,7 @@ from .integrate import (
 _MAX_STEPS = 1_000_000
 
 
+@checked
 class LongRun(eqx.Module):
     """One long trajectory for each of M values of λ, and its tangent dynamics.
 
@@ -35,43 +37,34 @@ class LongRun(eqx.Module):
         growth: ∫ wᵀJw dt up to each state, shape (M, T), where the unit tangent w
             turns towards the direction that grows fastest.
         contraction: ∫ tr J dt up to each state, shape (M, T).
-        outcome: how each run ended, shape (M,), as in `Trajectories`.
+        result: how each run ended, shape (M,), as in `Trajectories`.
 
     Raises:
-        ValueError: a run that finished is not finite.
+        ValueError: a run has less than three states, or finished and is not finite.
     """
 
-    lam: Float[Array, "M p"]
-    states: Float[np.ndarray, "M T d"]
-    dt: float = eqx.field(static=True)
-    growth: Float[np.ndarray, "M T"]
-    contraction: Float[np.ndarray, "M T"]
-    outcome: Int[np.ndarray, " M"]
+    lam: Finite[Float[Array, "M p"]]
+    states: Float64[np.ndarray, "M T d"]
+    dt: Positive = eqx.field(static=True)
+    growth: Float64[np.ndarray, "M T"]
+    contraction: Float64[np.ndarray, "M T"]
+    result: dfx.RESULTS = eqx.field(converter=ends)
 
-    @checked
-    def __init__(
-        self,
-        lam: Finite[Float[ArrayLike, "M p"]],
-        states: Float64[ArrayLike, "M T d"],
-        dt: Positive,
-        growth: Float64[ArrayLike, "M T"],
-        contraction: Float64[ArrayLike, "M T"],
-        outcome: Int[ArrayLike, " M"] | Bool[ArrayLike, " M"],
-    ):
-        if states.shape[1] < 3:
-            raise ValueError(f"states has shape {states.shape}, expected T at least 3")
-        self.lam, self.states, self.dt = lam, states, dt
-        self.growth, self.contraction = growth, contraction
-        self.outcome = np.asarray(outcomes(outcome, self.states))
+    def __check_init__(self) -> None:
+        if self.states.shape[1] < 3:
+            raise ValueError(
+                f"states has shape {self.states.shape}, expected T of at least 3"
+            )
+        check_ends(self.finished, self.states)
 
     @property
     def finished(self) -> Bool[np.ndarray, " M"]:
         """Whether each run reached its end."""
-        return self.outcome == 0
+        return np.asarray(self.result == dfx.RESULTS.successful)
 
     def reasons(self) -> np.ndarray:
         """Why each run ended too early, shape (M,); see `Trajectories.reasons`."""
-        return reasons(self.outcome, self.states, self.dt, _MAX_STEPS)
+        return reasons(self.result, self.states, self.dt, _MAX_STEPS)
 
     @property
     def half(self) -> int:
@@ -138,10 +131,10 @@ def long_run(
         check_family("family", family, lam[0], "start", start[0])
         lam, start = jnp.asarray(lam), jnp.asarray(start)
         field = Program(_linearised, family, lam[0], start[0])
-        states, growth, contraction, outcome = field.run(
+        states, growth, contraction, result = field.run(
             _long_run, lam, start, jnp.asarray(t), jnp.asarray(rtol)
         )
-        return LongRun(lam, states, dt, growth, contraction, outcome)
+        return LongRun(lam, states, dt, growth, contraction, result)
 
 
 def _linearised(family: Family) -> Callable[[Array, Array], tuple[Array, Array]]:
@@ -156,8 +149,8 @@ def _linearised(family: Family) -> Callable[[Array, Array], tuple[Array, Array]]
 
 def _long_run(
     field: Program, lam: Array, start: Array, t: Array, rtol: Array
-) -> tuple[Array, Array, Array, Array]:
-    def one(lam: Array, start: Array) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, dfx.RESULTS]:
+    def one(lam: Array, start: Array) -> tuple[Array, Array, Array, dfx.RESULTS]:
         def slope(y: tuple) -> tuple:
             x, w = y[:2]
             jacobian, f = field(lam, x)
@@ -168,7 +161,7 @@ def _long_run(
         zero = jnp.zeros(())
         # A direction that is not invariant for any λ.
         tangent = jnp.ones(len(start)) / len(start) ** 0.5
-        (x, _, growth, contraction), outcome = solve(
+        (x, _, growth, contraction), result = solve(
             slope,
             (start, tangent, zero, zero),
             t,
@@ -176,6 +169,6 @@ def _long_run(
             solver=dfx.Dopri5(),
             max_steps=_MAX_STEPS,
         )
-        return x, growth, contraction, outcome
+        return x, growth, contraction, result
 
     return jax.vmap(one)(lam, start)

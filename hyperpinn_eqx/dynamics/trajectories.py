@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float64, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Float64, PRNGKeyArray
 
 from .._arguments import (
     ArrayLike,
@@ -24,9 +24,10 @@ from ..networks.model import cast
 from .integrate import (
     Family,
     Program,
+    check_ends,
     check_family,
+    ends,
     field_of,
-    outcomes,
     reasons,
     solve,
     times,
@@ -35,6 +36,7 @@ from .integrate import (
 _MAX_STEPS = 200_000
 
 
+@checked
 class Trajectories(eqx.Module):
     """States of a family of systems at equispaced times.
 
@@ -43,35 +45,25 @@ class Trajectories(eqx.Module):
         states: I trajectories of T states for each, shape (M, I, T, d). One that did
             not reach its end holds NaN or infinities from where the solver gave up.
         dt: the time Δt between states.
-        outcome: how each trajectory ended, shape (M, I): 0 if it reached its end, 1 if
-            it became infinite or NaN, 2 if no step was small enough, 3 if it needed too
-            many steps, 4 for any other reason. In its place may be given whether each
-            of them finished, as booleans.
+        result: how each trajectory ended, as Diffrax says it, shape (M, I). In its
+            place may be given whether each of them finished, as booleans.
 
     Raises:
         ValueError: a trajectory that finished is not finite.
     """
 
-    lam: Float[Array, "M p"]
+    lam: Finite[Float[Array, "M p"]]
     states: Float[Array, "M I T d"]
-    dt: float = eqx.field(static=True)
-    outcome: Int[Array, "M I"]
+    dt: Positive = eqx.field(static=True)
+    result: dfx.RESULTS = eqx.field(converter=ends)
 
-    @checked
-    def __init__(
-        self,
-        lam: Finite[Float[ArrayLike, "M p"]],
-        states: Float[ArrayLike, "M I T d"],
-        dt: Positive,
-        outcome: Int[ArrayLike, "M I"] | Bool[ArrayLike, "M I"],
-    ):
-        self.lam, self.states, self.dt = lam, states, dt
-        self.outcome = outcomes(outcome, self.states)
+    def __check_init__(self) -> None:
+        check_ends(self.finished, self.states)
 
     @property
     def finished(self) -> Bool[Array, "M I"]:
         """Whether each trajectory reached its end."""
-        return self.outcome == 0
+        return jnp.asarray(self.result == dfx.RESULTS.successful)
 
     def reasons(self) -> np.ndarray:
         """Why each trajectory ended too early, as words of shape (M, I).
@@ -79,7 +71,7 @@ class Trajectories(eqx.Module):
         A word is empty for a trajectory that finished. The others also tell the time of
         their last state.
         """
-        return reasons(self.outcome, self.states, self.dt, _MAX_STEPS)
+        return reasons(self.result, self.states, self.dt, _MAX_STEPS)
 
     def check_finished(self, name: str) -> None:
         """Checks that all trajectories finished, unless JAX traces them.
@@ -87,9 +79,9 @@ class Trajectories(eqx.Module):
         Raises:
             ValueError: one did not; tells which one, and why.
         """
-        if isinstance(self.outcome, jax.core.Tracer):
+        if isinstance(self.finished, jax.core.Tracer):
             return
-        bad = np.argwhere(np.asarray(self.outcome))
+        bad = np.argwhere(~np.asarray(self.finished))
         if len(bad):
             at = tuple(bad[0].tolist())
             raise ValueError(
@@ -105,7 +97,7 @@ class Trajectories(eqx.Module):
     @checked
     def every(self, n: Count) -> "Trajectories":
         """The same trajectories seen n times more rarely."""
-        return Trajectories(self.lam, self.states[:, :, ::n], n * self.dt, self.outcome)
+        return Trajectories(self.lam, self.states[:, :, ::n], n * self.dt, self.result)
 
     @checked
     def windows(
@@ -186,7 +178,7 @@ def simulate(
         check_family("family", family, lam[0], "start", start[0, 0])
         lam, start = jnp.asarray(lam), jnp.asarray(start)
         field = Program(_field, family, lam[0], start[0, 0])
-        states, outcome = field.run(
+        states, result = field.run(
             _simulate,
             lam,
             start,
@@ -195,7 +187,7 @@ def simulate(
             jnp.asarray(rtol),
             solver,
         )
-        return Trajectories(lam, states, dt, outcome)
+        return Trajectories(lam, states, dt, result)
 
 
 def _field(family: Family) -> Callable[[Array, Array], Array]:
@@ -209,8 +201,8 @@ def _simulate(
     t: Array,
     rtol: Array,
     solver: dfx.AbstractAdaptiveSolver,
-) -> tuple[Array, Array]:
-    def one(lam: Array, start: Array) -> tuple[Array, Array]:
+) -> tuple[Array, dfx.RESULTS]:
+    def one(lam: Array, start: Array) -> tuple[Array, dfx.RESULTS]:
         slope = functools.partial(field, lam)
         return solve(slope, start, t, rtol, solver=solver, max_steps=_MAX_STEPS)
 

@@ -145,7 +145,7 @@ GOOD = {
     "dt": 0.1,
     "growth": np.ones((1, 4)),
     "contraction": np.ones((1, 4)),
-    "outcome": [True],
+    "result": [True],
 }
 FIELDS = ("states", "growth", "contraction")
 
@@ -155,7 +155,7 @@ FIELDS = ("states", "growth", "contraction")
     [
         ({k: np.ones((1, 2, 2)[: np.ndim(GOOD[k])]) for k in FIELDS}, "expected T"),
         ({"states": np.full((1, 4, 2), np.inf)}, r"states holds inf at \(0, 0, 0\)"),
-        ({"outcome": [7]}, r"outcome = \[7\], expected"),
+        ({"result": [7]}, r"result = \[7\], expected"),
     ],
 )
 def test_a_long_run_that_is_none_is_an_error(changes, said):

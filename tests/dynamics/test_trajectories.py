@@ -147,7 +147,7 @@ def test_each_failure_has_its_reason_and_leaves_others_alone(many, monkeypatch):
     start = np.concatenate([start, start / 4], axis=1) if many else start
     found = simulate(one_of, lam, start[..., None], duration=1.0, dt=0.1)
     reasons = found.reasons()
-    assert reasons.shape == found.outcome.shape == start.shape
+    assert reasons.shape == found.finished.shape == start.shape
     assert reasons[:, 0].tolist() == [
         "",
         "no step was small enough (1e-12), last state at t = 0.5",
@@ -176,7 +176,7 @@ def test_trajectories_by_hand_may_tell_only_whether_they_finished(unchecked):
     states = np.array([[[[1], [2]], [[3], [np.inf]]]])
     found = Trajectories([[1]], states, 0.5, [[True, False]])
     assert found.reasons().tolist() == [["", "did not finish, last state at t = 0"]]
-    coded = Trajectories(found.lam, found.states, 0.5, found.outcome)
+    coded = Trajectories(found.lam, found.states, 0.5, found.result)
     np.testing.assert_array_equal(coded.finished, [[True, False]])
 
 
@@ -184,7 +184,7 @@ def test_trajectories_can_be_made_inside_of_jit(x64):
     @eqx.filter_jit
     def shifted(data):
         data = data.every(2)
-        return Trajectories(data.lam, data.states + 1, data.dt, data.outcome)
+        return Trajectories(data.lam, data.states + 1, data.dt, data.result)
 
     found = shifted(oscillations())
     np.testing.assert_allclose(found.states, oscillations().states[:, :, ::2] + 1)
@@ -196,15 +196,14 @@ def test_trajectories_can_be_made_inside_of_jit(x64):
     ("changes", "said"),
     [
         ({"states": np.full((2, 1, 2, 1), np.nan)}, r"holds nan at \(0, 0, 0, 0\)"),
-        ({"outcome": np.array([[0], [5]])}, "(?s)outcome = .*expected"),
-        ({"outcome": np.ones((2, 1))}, "(?s)outcome = .*expected"),
-        ({"outcome": np.ones((1, 1), int)}, "(?s)outcome = .*expected"),
+        ({"result": np.array([[0], [5]])}, "(?s)result = .*expected"),
+        ({"result": np.ones((1, 1), bool)}, "result has shape .*expected"),
     ],
 )
 def test_trajectories_that_are_none_are_errors(changes, said, unchecked):
     good = {"lam": np.ones((2, 1)), "states": np.ones((2, 1, 2, 1)), "dt": 0.1}
     with pytest.raises(ValueError, match=said):
-        Trajectories(**{**good, "outcome": np.ones((2, 1), bool), **changes})
+        Trajectories(**{**good, "result": np.ones((2, 1), bool), **changes})
 
 
 @pytest.mark.parametrize(
@@ -335,9 +334,9 @@ def test_windows_longer_than_the_trajectories_are_errors(labelled, getkey):
 
 
 def test_unfinished_trajectories_have_no_windows(labelled, getkey):
-    outcome = labelled.outcome.at[1, 2].set(3)
+    finished = labelled.finished.at[1, 2].set(False)
     states = labelled.states.at[1, 2, 7:].set(jnp.nan)
-    data = Trajectories(labelled.lam, states, labelled.dt, outcome)
+    data = Trajectories(labelled.lam, states, labelled.dt, finished)
     said = (
         r"data holds unfinished trajectories, expected finished ones; 1 did not "
         r"finish, the first at \(1, 2\): needed more than 200000 steps, last"
