@@ -101,8 +101,7 @@ class Box:
         """Maps physical values to [-1, 1], through the logarithm on log axes.
 
         Raises:
-            ValueError: the last axis of `values` is not one for the intervals, or a
-                range is too narrow for the precision of `values`.
+            ValueError: a range is too narrow for the precision of `values`.
         """
         values = checks.array("values", values, "...", len(self), empty=True)
         self.check_resolved(values.dtype)
@@ -118,11 +117,7 @@ class Box:
         return jnp.stack(columns, axis=-1)
 
     def unscale(self, values: Float[ArrayLike, "*n d"]) -> Float[Array, "*n d"]:
-        """Maps [-1, 1] back to physical values: the inverse of `scale`.
-
-        Raises:
-            ValueError: as `scale`.
-        """
+        """Maps [-1, 1] back to physical values: the inverse of `scale`."""
         values = checks.array("values", values, "...", len(self), empty=True)
         self.check_resolved(values.dtype)
         columns = []
@@ -182,7 +177,7 @@ class Box:
         checked for shape only.
 
         Raises:
-            ValueError: wrong shape, not finite, or not positive where it must be.
+            ValueError: a value is not positive where it must be.
 
         Warns:
             UserWarning: a value outside the range.
@@ -224,8 +219,8 @@ class Box:
         """Checks that one point lies in the box; one that JAX traces is not looked at.
 
         Raises:
-            ValueError: wrong shape, or a coordinate not finite or outside its range; a
-                periodic one has no outside.
+            ValueError: a coordinate is outside of its range; a periodic one has no
+                outside.
         """
         value = checks.array(argument, point, len(self))
         if isinstance(value, jax.core.Tracer):

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float64
 
 from . import _arguments as checks
+from ._arguments import ArrayLike, CountOrZero, Positive, checked
 from .box import Box
 from .physics.metrics import (
     FamilyError,
@@ -26,11 +27,12 @@ else:
     Axes = QuadMesh = Any
 
 
+@checked
 def plot_slices(
     axes: Axes | Sequence[Axes] | np.ndarray,
     lam: ArrayLike,
     nets: Mapping[str, Callable[[Array], Array]],
-    times: Sequence[float] | None = None,
+    times: Float64[ArrayLike, " n"] | None = None,
     *,
     problem: AbstractPDE,
     at: Mapping[str, float] | None = None,
@@ -48,14 +50,12 @@ def plot_slices(
             not named here is drawn along; of all others, the middle is taken.
 
     Raises:
-        ValueError: λ, a time or a value of `at` that makes no sense; the problem has no
-            `exact`, or lacks t or space.
-        TypeError: no axes, no networks, or no problem.
+        ValueError: λ, a time or a value of `at` lies where the problem is not defined;
+            the problem has no `exact`, or lacks t or space.
     """
     several = isinstance(axes, Sequence | np.ndarray)
     each: list[Any] = list(np.array(axes, dtype=object).flat) if several else [axes]
     _check_axes("axes", *each)
-    checks.instance("nets", nets, Mapping)
     check_measurable(problem)
     lam = physical("lam", lam, problem)
     domain, along, fixed = problem.domain, *_line(problem, at)
@@ -97,7 +97,6 @@ def _line(
     """Which coordinate is drawn along, and where the others in space are kept."""
     ranges = problem.domain.ranges()
     at = {} if at is None else at
-    checks.instance("at", at, Mapping)
     space = [name for name in ranges if name != "t"]
     free = [name for name in space if name not in at]
     if "t" not in ranges or not free or set(at) - set(space):
@@ -108,19 +107,20 @@ def _line(
     fixed = {}
     for name in (name for name in space if name != free[0]):
         low, high = ranges[name][:2]
-        value = checks.number(f"at[{name!r}]", at.get(name, (low + high) / 2))
+        value = float(at.get(name, (low + high) / 2))
         if not low <= value <= high:
             raise ValueError(f"at[{name!r}] = {value}, expected in [{low:g}, {high:g}]")
         fixed[name] = np.array([value])
     return free[0], fixed
 
 
+@checked
 def plot_field(
     ax: Axes,
-    u: Float[ArrayLike, "m n"],
+    u: Float64[ArrayLike, "m n"],
     domain: Box,
     *,
-    limit: float = 1.0,
+    limit: Positive = 1.0,
     cmap: str = "RdBu_r",
 ) -> QuadMesh:
     """A solution or an error on an equispaced grid over two coordinates, as a heat map.
@@ -135,19 +135,11 @@ def plot_field(
         cmap: the name of a Matplotlib colour map.
 
     Raises:
-        ValueError: fewer than two values along a coordinate, a limit that is not
-            positive, an unknown colour map, or a domain of other than two coordinates.
-        TypeError: no axes, or no domain.
+        ValueError: fewer than two values along a coordinate, or not two coordinates.
     """
-    from matplotlib import colormaps
-
     _check_axes("ax", ax)
-    u = checks.numpy_array("u", u, "m", "n")
     if min(u.shape) < 2:
         raise ValueError(f"u has shape {u.shape}, expected two or more along each axis")
-    limit = checks.positive("limit", limit)
-    checks.choice("cmap", cmap, colormaps)
-    checks.instance("domain", domain, Box)
     if len(domain) != 2:
         raise ValueError(f"domain = {domain}, expected two coordinates")
     across, up = (
@@ -162,13 +154,14 @@ def plot_field(
     return mesh
 
 
+@checked
 def plot_errors(
     ax: Axes,
     errors: Mapping[str, FamilyError],
     *,
     measure: Literal["mse", "relative_l2"] = "mse",
     lam: str = r"$\lambda$",
-    parameter: int = 0,
+    parameter: CountOrZero = 0,
 ) -> None:
     """The error against λ, for models by label.
 
@@ -182,17 +175,10 @@ def plot_errors(
         parameter: which of several parameters to draw against.
 
     Raises:
-        ValueError: an unknown measure, or parameter.
-        TypeError: no axes, no errors, or no name for λ.
+        ValueError: λ has fewer parameters.
     """
     names = {"mse": "mean squared error", "relative_l2": "relative $L^2$ error"}
     _check_axes("ax", ax)
-    checks.instance("errors", errors, Mapping)
-    for label, error in errors.items():
-        checks.instance(f"errors[{label!r}]", error, FamilyError)
-    checks.choice("measure", measure, names)
-    checks.instance("lam", lam, str)
-    parameter = checks.count("parameter", parameter, 0)
     wide = True
     for label, error in errors.items():
         values = error.lam.reshape(len(error.lam), -1)

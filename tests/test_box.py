@@ -190,11 +190,6 @@ def test_a_number_is_too_little_for_two_parameters():
         Box(a=(0, 1), b=(0, 1)).parameter(0.5)
 
 
-def test_a_text_is_not_a_parameter(unchecked):
-    with pytest.raises(ValueError, match=r"lam = 'viscous', expected 1 value"):
-        LOG.parameter("viscous")
-
-
 @pytest.mark.parametrize("value", [0.0, -0.01, np.nan, np.inf])
 def test_a_parameter_that_cannot_be_is_an_error(value):
     with pytest.raises(ValueError, match="lam: nu = .*expected a positive number"):

@@ -67,10 +67,8 @@ def test_the_range_of_a_field_of_one_sign_starts_where_it_does():
     assert low >= 0 or low == -high
 
 
-def test_other_models_are_refused(unchecked):
-    with pytest.raises(ValueError, match="model = ConcatPINN .*expected a HyperPINN"):
-        hpx.live_figure(hpx.load_pretrained("burgers-small-pinn"), hpx.Burgers())
-    with pytest.raises(ValueError, match="expected a HyperPINN with 3 inputs"):
+def test_other_models_are_refused():
+    with pytest.raises(ValueError, match="model has layers .*expected 3 inputs"):
         hpx.live_figure(hpx.load_pretrained("burgers-hyperpinn"), hpx.Lorenz())
     with pytest.raises(ValueError, match="lam has shape"):
         hpx.live_figure(
@@ -138,8 +136,3 @@ def test_a_solution_of_one_sign_has_a_range_of_one_sign(heat, hyper):
     raised = eqx.tree_at(lambda m: m.theta0, hyper, hyper.theta0.at[-1].set(9.0))
     low, high = hpx.live_figure(raised, heat).data["range"]
     assert 0 < low < 9 < high
-
-
-def test_junk(hyper, heat, throw_junk_at):
-    throw_junk_at(hpx.live_figure, model=hyper, problem=heat, lam=0.1, examples=15)
-    throw_junk_at(hpx.LiveFigure, html="<p>", data={})

@@ -128,10 +128,7 @@ def test_slices_of_two_space_dimensions(at, along, y, x, label, axes):
         ({"at": {"z": 1.0}}, ValueError, "at = .*, expected t, a coordinate to draw"),
         ({"at": {"x": 1.0, "y": 1.0}}, ValueError, "at = .*, expected t, a coordin"),
         ({"at": {"y": 2.5}}, ValueError, r"at\['y'\] = 2.5, expected in \[0, 2\]"),
-        ({"at": {"y": "low"}}, ValueError, r"at\['y'\] = 'low', expected a finite num"),
-        ({"at": 0.5}, TypeError, "at = 0.5, expected a Mapping"),
         ({"lam": 0.8}, ValueError, r"lam has shape \(\), expected \(2,\)"),
-        ({"lam": np.ones((1, 2))}, ValueError, r"lam has shape \(1, 2\), expected"),
     ],
     ids=str,
 )
@@ -227,17 +224,9 @@ def test_wide_ranges_are_drawn_by_decades(lams, scale, axes):
     assert (axes[0].get_xscale(), axes[0].get_yscale()) == (scale, "log")
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"parameter": 2}, "parameter = 2, expected one of 2 from 0"),
-        ({"parameter": -1}, "parameter = -1, expected an integer of at least 0"),
-        ({"measure": "max"}, "measure = 'max', expected one of mse, relative_l2"),
-    ],
-)
-def test_errors_that_cannot_be_drawn(wrong, said, axes, unchecked):
-    with pytest.raises(ValueError, match=said):
-        hpx.plot_errors(axes[0], {"model": family(np.ones((3, 2)))}, **wrong)
+def test_errors_of_an_unknown_parameter_cannot_be_drawn(axes):
+    with pytest.raises(ValueError, match="parameter = 2, expected"):
+        hpx.plot_errors(axes[0], {"model": family(np.ones((3, 2)))}, parameter=2)
 
 
 def test_slices_take_a_single_axes_and_a_square_of_them(axes):
@@ -258,7 +247,6 @@ def test_slices_take_a_single_axes_and_a_square_of_them(axes):
         ({"times": (2.0, 5.5)}, ValueError, r"times = .*, expected times in \[1, 5\]"),
         ({"times": (2.0,)}, ValueError, r"times has shape \(1,\), expected \(2,\)"),
         ({"axes": []}, TypeError, "axes = .*, expected Matplotlib axes"),
-        ({"nets": {"a": 1}}, TypeError, "u = 1, expected a function"),
     ],
 )
 def test_slices_of_what_makes_no_sense_are_errors(wrong, error, said, axes, unchecked):
@@ -277,8 +265,7 @@ def test_what_is_not_finite_stays_blank(axes):
     ("wrong", "error", "said"),
     [
         ({"u": np.ones((1, 3))}, ValueError, "expected two or more along each axis"),
-        ({"limit": 0.0}, ValueError, "limit = 0.0, expected a finite number above 0"),
-        ({"cmap": "rainbows"}, ValueError, "cmap = 'rainbows', expected one of"),
+        ({"cmap": "rainbows"}, ValueError, "cmap"),
         ({"domain": hpx.Box(t=(0, 1))}, ValueError, "expected two coordinates"),
         ({"ax": None}, TypeError, "ax = .None,., expected Matplotlib axes"),
     ],
@@ -287,16 +274,3 @@ def test_a_field_that_cannot_be_drawn_is_an_error(wrong, error, said, axes, unch
     good = {"ax": axes[0], "u": np.ones((2, 3)), "domain": Wave.domain}
     with pytest.raises(error, match=said):
         hpx.plot_field(**good | wrong)
-
-
-def test_junk(axes, throw_junk_at):
-    slices = {"axes": list(axes), "lam": 0.8, "nets": {"place": lambda tx: tx[1]}}
-    slices |= {"times": np.array([2.0, 3.0]), "problem": Wave()}
-    throw_junk_at(hpx.plot_slices, **slices, examples=15)
-    slices |= {"lam": LAM, "nets": {}, "problem": Flow(), "at": {"y": 0.5}}
-    throw_junk_at(hpx.plot_slices, **slices, only=["lam", "at"], examples=15)
-    field = {"ax": axes[0], "u": np.ones((2, 3)), "limit": 1.0, "cmap": "Blues"}
-    throw_junk_at(hpx.plot_field, **field, domain=Wave.domain)
-    errors = {"model": hpx.FamilyError(*np.ones((3, 2)))}
-    lines = {"ax": axes[0], "errors": errors, "measure": "mse", "lam": "D"}
-    throw_junk_at(hpx.plot_errors, **lines, parameter=0, examples=15)

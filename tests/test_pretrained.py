@@ -219,9 +219,3 @@ def test_an_unknown_name_is_an_error_that_lists_the_names(load):
 def test_names_are_not_paths():
     with pytest.raises(ValueError, match="expected one of"):
         load_pretrained("../pretrained/burgers-hyperpinn")
-
-
-def test_junk(throw_junk_at):
-    throw_junk_at(hpx.pretrained_names)
-    throw_junk_at(hpx.load_pretrained, name="lorenz-small")
-    throw_junk_at(hpx.load_card, name="lorenz-small")

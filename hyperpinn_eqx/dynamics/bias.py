@@ -6,10 +6,12 @@ import jax
 from jaxtyping import Array, ArrayLike, Float
 
 from .. import _arguments as checks
+from .._arguments import Positive, checked
 from .multistep import Field, Multistep, slope
 
 
-def remove_bias(field: Field, scheme: Multistep, dt: float) -> Field:
+@checked
+def remove_bias(field: Field, scheme: Multistep, dt: Positive) -> Field:
     """Removes the leading bias of a vector field learned by a multistep scheme.
 
     A network g that satisfies the scheme exactly is not f but `g = f + c Δt^p x^(p+1)`
@@ -26,10 +28,6 @@ def remove_bias(field: Field, scheme: Multistep, dt: float) -> Field:
     Returns:
         A field that computes in the precision of g.
 
-    Raises:
-        ValueError: Δt not positive.
-        TypeError: `scheme` is no scheme or `field` no function.
-
     >>> import jax.numpy as jnp
     >>> from hyperpinn_eqx import adams_moulton
     >>> scheme, dt = adams_moulton(1), 0.1
@@ -41,18 +39,16 @@ def remove_bias(field: Field, scheme: Multistep, dt: float) -> Field:
     return _shift(field, scheme, dt, -1.0)
 
 
-def add_bias(field: Field, scheme: Multistep, dt: float) -> Field:
+@checked
+def add_bias(field: Field, scheme: Multistep, dt: Positive) -> Field:
     """The field `g ≈ f + c Δt^p D_f^p f` that a perfect network would learn of f.
 
-    The inverse of `remove_bias` to leading order, with the same arguments and errors.
+    The inverse of `remove_bias` to leading order, with the same arguments.
     """
     return _shift(field, scheme, dt, 1.0)
 
 
 def _shift(field: Field, scheme: Multistep, dt: float, sign: float) -> Field:
-    checks.function("field", field)
-    checks.instance("scheme", scheme, Multistep)
-    dt = checks.positive("dt", dt)
     scale = sign * scheme.error_constant / float(sum(scheme.beta)) * dt**scheme.order
     first = last = functools.partial(slope, field)
     for _ in range(scheme.order):

@@ -1,13 +1,17 @@
 """How far apart two attractors are: in the states they visit, and in their spectra."""
 
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Float, Float64
 
-from .. import _arguments as checks
+from .._arguments import ArrayLike, Count, Finite, Positive, checked
 
 
+@checked
 def occupancy_divergence(
-    found: Float[ArrayLike, "T d"], true: Float[ArrayLike, "S d"], *, bins: int = 20
+    found: Float64[ArrayLike, "T d"],
+    true: Finite[Float64[ArrayLike, "S d"]],
+    *,
+    bins: Count = 20,
 ) -> float:
     """D_stsp: the Kullback-Leibler divergence of state-space occupancies.
 
@@ -16,21 +20,13 @@ def occupancy_divergence(
     al. 2019). 0 is perfect. States of `found` that are not finite lie outside.
 
     Raises:
-        ValueError: states of another shape, true ones that are not finite, or bins that
-            make more than 10⁸ cells.
+        ValueError: bins that make more than 10⁸ cells.
 
     >>> x = np.linspace(0, 1, 1000)[:, None]
     >>> occupancy_divergence(x, x), round(occupancy_divergence(x / 2, x), 1)
     (0.0, 6.8)
     """
-    found = checks.numpy_array("found", found, "T", "d")
-    true = checks.numpy_array("true", true, "S", "d", finite=True)
-    d, bins = true.shape[1], checks.count("bins", bins)
-    if found.shape[1] != d:
-        raise ValueError(
-            f"found has shape {found.shape} and true {true.shape}, expected as many "
-            "components"
-        )
+    d = true.shape[1]
     if bins**d > 10**8:
         raise ValueError(
             f"bins = {bins} in {d} components, expected at most 1e8 cells in all"
@@ -51,11 +47,12 @@ def occupancy_divergence(
     return float(np.sum(p * np.log(p / q)))
 
 
+@checked
 def spectrum_distance(
-    found: Float[ArrayLike, "T d"],
-    true: Float[ArrayLike, "T d"],
+    found: Float64[ArrayLike, "T d"],
+    true: Finite[Float64[ArrayLike, "T d"]],
     *,
-    smoothing: float = 5.0,
+    smoothing: Positive = 5.0,
 ) -> float:
     """D_H: the Hellinger distance of power spectra, averaged over components.
 
@@ -65,14 +62,8 @@ def spectrum_distance(
     A run that is not finite, or beyond 10⁷⁵, differs by 1.
 
     Raises:
-        ValueError: states of another shape, true ones that are not such numbers, or a
-            smoothing that is not positive and at most a 16th of their number.
+        ValueError: a smoothing of more than a 16th of the number of states.
     """
-    found = checks.numpy_array("found", found, "T", "d")
-    true = checks.numpy_array("true", true, "T", "d", finite=True)
-    if found.shape != true.shape:
-        raise ValueError(f"found has shape {found.shape}, expected that of true")
-    smoothing = checks.positive("smoothing", smoothing)
     if 16 * smoothing > len(true):
         raise ValueError(
             f"smoothing = {smoothing:g}, expected at most a 16th of the "

@@ -3,17 +3,19 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float, Float64
 
 from .. import _arguments as checks
 from .. import _programs as programs
+from .._arguments import ArrayLike, Count, Finite, Positive, checked
 from ..networks.model import cast
 from .integrate import Family, check_family, field_of
 from .trajectories import Trajectories
 
 
+@checked
 def field_error(
-    family: Family, exact: Family, trajectories: Trajectories, *, every: int = 10
+    family: Family, exact: Family, trajectories: Trajectories, *, every: Count = 10
 ) -> tuple[float, Float[np.ndarray, " M"]]:
     """The relative L2 error of a learned field on states that the true one visits.
 
@@ -30,12 +32,8 @@ def field_error(
         next to nothing. A learned field that is not finite has the error NaN.
 
     Raises:
-        ValueError: `every` below 1, a state used that is not finite, or a family that
-            makes no field on these states.
-        TypeError: no function, or no `Trajectories`.
+        ValueError: a state used is not finite, or a family makes no field on such.
     """
-    checks.instance("trajectories", trajectories, Trajectories)
-    every = checks.count("every", every)
     with jax.enable_x64(True):
         trajectories = cast(trajectories, jnp.float64)
         lam, states = trajectories.lam, trajectories.states[:, :, ::every]
@@ -62,6 +60,7 @@ def _squares(
     return jax.lax.map(one, (lam, states))
 
 
+@checked
 def trajectory_errors(
     found: Trajectories, true: Trajectories
 ) -> Float[np.ndarray, "M I"]:
@@ -72,19 +71,19 @@ def trajectory_errors(
     Raises:
         ValueError: the two do not have the same shape, time step and λ, or a true one
             is unfinished.
-        TypeError: no `Trajectories`.
     """
     gap = _gap(found, true)
     with np.errstate(invalid="ignore", over="ignore"):
         return np.where(found.finished, np.mean(gap**2, (2, 3)), np.nan)
 
 
+@checked
 def valid_prediction_time(
     found: Trajectories,
     true: Trajectories,
-    scale: Float[ArrayLike, " M"],
+    scale: Finite[Float64[ArrayLike, " M"]],
     *,
-    threshold: float = 0.4,
+    threshold: Positive = 0.4,
 ) -> Float[np.ndarray, "M I"]:
     """The time until a forecast is wrong by a fraction of the attractor's size.
 
@@ -101,15 +100,12 @@ def valid_prediction_time(
 
     Raises:
         ValueError: the two do not have the same shape, time step and λ, a true one is
-            unfinished, there is not one scale for each λ, or a scale or the threshold
-            is not positive.
-        TypeError: no `Trajectories`.
+            unfinished, or there is not one positive scale for each λ.
     """
     gap = _gap(found, true)
-    scale = checks.numpy_array("scale", scale, len(gap), finite=True)
-    if np.any(scale <= 0):
-        raise ValueError(f"scale = {scale}, expected positive numbers")
-    reach = checks.positive("threshold", threshold) * scale[:, None, None]
+    if len(scale) != len(gap) or np.any(scale <= 0):
+        raise ValueError(f"scale = {scale}, expected {len(gap)} positive numbers")
+    reach = threshold * scale[:, None, None]
     with np.errstate(over="ignore"):
         # The right way round: NaN is wrong.
         wrong = ~(np.linalg.norm(gap, axis=-1) <= reach)
@@ -118,8 +114,6 @@ def valid_prediction_time(
 
 
 def _gap(found: Trajectories, true: Trajectories) -> Float[np.ndarray, "M I T d"]:
-    checks.instance("found", found, Trajectories)
-    checks.instance("true", true, Trajectories)
     if found.states.shape != true.states.shape or found.dt != true.dt:
         raise ValueError(
             f"found has shape {found.states.shape} and dt = {found.dt}, expected "

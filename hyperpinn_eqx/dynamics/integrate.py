@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-from jaxtyping import Array, ArrayLike, Float, Float64, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Float64, PyTree
 
-from .. import _arguments as checks
 from .multistep import Field
 
 # From λ, shape (p,), to its vector field: a problem or a model.
@@ -21,56 +20,26 @@ Family = Callable[[Array], Field]
 
 # A field that blows up, or ends, stops where no step is small enough.
 _SMALLEST = 1e-12
-_ENDS = (
-    "",
-    "became infinite or NaN",
-    f"no step was small enough ({_SMALLEST:g})",
-    "needed more than {} steps",
-    "did not finish",
-)
+# How a solution ended, as Diffrax names it, in words; any other did not finish.
+_WORDS = {
+    "nonfinite": "became infinite or NaN",
+    "dt_min_reached": f"no step was small enough ({_SMALLEST:g})",
+    "max_steps_reached": "needed more than {} steps",
+}
 
 
-def times(
-    duration: float, dt: float, rtol: float, least: int
-) -> tuple[Float64[np.ndarray, " T"], float, float]:
-    """The times of saved states, Δt and the tolerance.
+def times(duration: float, dt: float, least: int) -> Float64[np.ndarray, " T"]:
+    """The times of saved states.
 
     Raises:
-        ValueError: a number that is not positive, a tolerance of 1 or more, or fewer
-            steps than the least number of them.
+        ValueError: fewer steps than that, or more than 1e9.
     """
-    duration, dt = checks.positive("duration", duration), checks.positive("dt", dt)
-    rtol = checks.positive("rtol", rtol)
-    if rtol >= 1:
-        raise ValueError(f"rtol = {rtol}, expected a number below 1")
     if not least * dt <= duration < 1e9 * dt:
         raise ValueError(
             f"duration = {duration} and dt = {dt}, expected a duration of {least} to "
             "1e9 times dt"
         )
-    return dt * np.arange(round(duration / dt) + 1), dt, rtol
-
-
-def starts(
-    family: Family, lam: Float[ArrayLike, "M p"], start: ArrayLike, *axes: str
-) -> tuple[Float64[np.ndarray, "M p"], Float64[np.ndarray, "..."]]:
-    """λ and initial states in float64, of which the family makes vector fields.
-
-    Raises:
-        ValueError: arrays of other shapes, not finite, or not one entry of `start` for
-            each λ; or the family does not make a field on such states.
-        TypeError: the family is no function.
-    """
-    lam = checks.numpy_array("lam", lam, "M", "p", finite=True)
-    start = checks.numpy_array("start", start, *axes, finite=True)
-    if len(lam) != len(start):
-        raise ValueError(
-            f"lam has shape {lam.shape} and start {start.shape}, expected (M, p) and "
-            f"({', '.join(axes)})"
-        )
-    state = start.reshape(-1, start.shape[-1])[0]
-    check_family("family", family, lam[0], "start", state)
-    return lam, start
+    return dt * np.arange(round(duration / dt) + 1)
 
 
 def check_family(
@@ -84,9 +53,7 @@ def check_family(
 
     Raises:
         ValueError: it does not.
-        TypeError: it is no function.
     """
-    checks.function(name, family)
     wanted = f"expected for lam of shape {np.shape(lam)} a field on states of shape "
     wanted += f"{np.shape(x)}, those of {states}"
     try:
@@ -185,8 +152,12 @@ def solve(
     *,
     solver: dfx.AbstractAdaptiveSolver,
     max_steps: int,
-) -> tuple[PyTree, Int[Array, ""]]:
-    """One solution dy/dt = slope(y) at times t, and how it ended: see `reasons`."""
+) -> tuple[PyTree, dfx.RESULTS]:
+    """One solution dy/dt = slope(y) at times t, and how it ended: see `reasons`.
+
+    Diffrax does not tell what became infinite or NaN from what needs ever smaller
+    steps; this does.
+    """
     solution = _solve(
         dfx.ODETerm(lambda t, y, args: slope(y)),
         solver,
@@ -206,72 +177,61 @@ def solve(
     y = jax.tree.map(lambda a: a[0], last)
     ahead = jax.tree.map(lambda y, s: y + 10 * _SMALLEST * s, y, slope(y))
     fine = solution.result == dfx.RESULTS.successful
-    end = jnp.select(
-        [
-            fine & _finite(states),
-            # Where it stopped, or within the reach of the steps that were refused.
-            fine | ~(_finite(y) & _finite(slope(y)) & _finite(slope(ahead))),
-            solution.result == dfx.RESULTS.dt_min_reached,
-            solution.result == dfx.RESULTS.max_steps_reached,
-        ],
-        [jnp.array(end) for end in range(4)],
-        jnp.array(4),
-    )
-    return states, end
+    # Where it stopped, or within the reach of the steps that were refused.
+    there = _finite(y) & _finite(slope(y)) & _finite(slope(ahead))
+    broken = jnp.where(fine, ~_finite(states), ~there)
+    return states, dfx.RESULTS.where(broken, dfx.RESULTS.nonfinite, solution.result)
 
 
 def _finite(tree: PyTree) -> Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(a)) for a in jax.tree.leaves(tree)]))
 
 
-def outcomes(
-    value: ArrayLike, states: Float[Array | np.ndarray, "... T d"]
-) -> Int[Array, "..."]:
-    """How solutions ended, as integers; from booleans, whether they finished.
+def ends(value: Any) -> dfx.RESULTS:
+    """How solutions ended; for booleans, whether they finished."""
+    if isinstance(value, dfx.RESULTS):
+        return value
+    finished = value if isinstance(value, Array) else np.asarray(value)
+    if finished.dtype != bool:
+        raise ValueError(f"result = {value!r}, expected diffrax.RESULTS, or booleans")
+    both = (dfx.RESULTS.successful, dfx.RESULTS.internal_error)
+    return jax.tree.map(lambda yes, no: jnp.where(finished, yes, no), *both)
+
+
+def check_ends(finished: Bool[ArrayLike, "..."], states: ArrayLike) -> None:
+    """Checks that there is one end for each solution, and finished ones are finite.
 
     Raises:
-        ValueError: neither, or of another shape; or one that finished is not finite.
+        ValueError: they are not.
     """
-    shape = states.shape[:-2]
-    error = ValueError(
-        f"outcome = {value!r}, expected booleans, or integers from 0 to 4, of shape "
-        f"{shape} for states of shape {states.shape}"
-    )
-    try:
-        found = jnp.asarray(value)
-    except (TypeError, ValueError):
-        raise error from None
-    if found.dtype == bool:
-        found = jnp.where(found, 0, 4)
-    if not jnp.issubdtype(found.dtype, jnp.integer) or found.shape != shape:
-        raise error
-    if isinstance(found, jax.core.Tracer) or isinstance(states, jax.core.Tracer):
-        return found.astype(jnp.int32)
-    ends = np.asarray(found)
-    if not np.all(np.isin(ends, range(len(_ENDS)))):
-        raise error
-    bad = np.argwhere((ends == 0)[..., None, None] & ~np.isfinite(np.asarray(states)))
+    shape = np.shape(states)[:-2]
+    if np.shape(finished) != shape:
+        raise ValueError(f"result has shape {np.shape(finished)}, expected {shape}")
+    if any(isinstance(a, jax.core.Tracer) for a in (finished, states)):
+        return
+    states = np.asarray(states)
+    bad = np.argwhere(np.asarray(finished)[..., None, None] & ~np.isfinite(states))
     if len(bad):
         at = tuple(bad[0].tolist())
         raise ValueError(
             f"states holds {states[at]} at {at}, expected finite numbers in what "
             "finished"
         )
-    return found.astype(jnp.int32)
 
 
 def reasons(
-    outcome: Int[ArrayLike, "..."],
-    states: Float[ArrayLike, "..."],
-    dt: float,
-    max_steps: int,
+    result: dfx.RESULTS, states: Float[ArrayLike, "..."], dt: float, max_steps: int
 ) -> np.ndarray:
     """Why each solution ended too early, in words; "" for one that did not."""
-    outcome, finite = np.asarray(outcome), np.isfinite(np.asarray(states)).all(-1)
+    finite = np.isfinite(np.asarray(states)).all(-1)
     # Of those before the first that is not finite.
     last = np.maximum(np.cumprod(finite, axis=-1).sum(-1) - 1, 0)
+    words = np.full(last.shape, "did not finish", object)
+    for name, word in _WORDS.items():
+        words[np.asarray(result == getattr(dfx.RESULTS, name))] = word.format(max_steps)
     told = [
-        f"{_ENDS[end].format(max_steps)}, last state at t = {dt * i:g}" if end else ""
-        for end, i in zip(outcome.ravel(), last.ravel(), strict=True)
+        f"{w}, last state at t = {dt * i:g}"
+        for w, i in zip(words.flat, last.flat, strict=True)
     ]
-    return np.array(told).reshape(outcome.shape)
+    finished = np.asarray(result == dfx.RESULTS.successful)
+    return np.where(finished, "", np.reshape(told, last.shape))

@@ -7,24 +7,26 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Float64
 
-from .. import _arguments as checks
+from .._arguments import ArrayLike, Finite, Positive, Tolerance, checked
 from ..networks.model import cast
 from .integrate import (
     Family,
     Program,
+    check_ends,
+    check_family,
+    ends,
     field_of,
-    outcomes,
     reasons,
     solve,
-    starts,
     times,
 )
 
 _MAX_STEPS = 1_000_000
 
 
+@checked
 class LongRun(eqx.Module):
     """One long trajectory for each of M values of λ, and its tangent dynamics.
 
@@ -35,53 +37,34 @@ class LongRun(eqx.Module):
         growth: ∫ wᵀJw dt up to each state, shape (M, T), where the unit tangent w
             turns towards the direction that grows fastest.
         contraction: ∫ tr J dt up to each state, shape (M, T).
-        outcome: how each run ended, shape (M,), as in `Trajectories`.
+        result: how each run ended, shape (M,), as in `Trajectories`.
 
     Raises:
-        ValueError: arrays of other shapes, λ or a finished run not finite, or Δt not
-            positive.
+        ValueError: a run has less than three states, or finished and is not finite.
     """
 
-    lam: Float[Array, "M p"]
-    states: Float[np.ndarray, "M T d"]
-    dt: float = eqx.field(static=True)
-    growth: Float[np.ndarray, "M T"]
-    contraction: Float[np.ndarray, "M T"]
-    outcome: Int[np.ndarray, " M"]
+    lam: Finite[Float[Array, "M p"]]
+    states: Float64[np.ndarray, "M T d"]
+    dt: Positive = eqx.field(static=True)
+    growth: Float64[np.ndarray, "M T"]
+    contraction: Float64[np.ndarray, "M T"]
+    result: dfx.RESULTS = eqx.field(converter=ends)
 
-    def __init__(
-        self,
-        lam: Float[ArrayLike, "M p"],
-        states: Float[ArrayLike, "M T d"],
-        dt: float,
-        growth: Float[ArrayLike, "M T"],
-        contraction: Float[ArrayLike, "M T"],
-        outcome: Int[ArrayLike, " M"] | Bool[ArrayLike, " M"],
-    ):
-        self.lam = checks.array("lam", lam, "M", "p", finite=True)
-        self.states = checks.numpy_array("states", states, "M", "T", "d")
-        self.growth = checks.numpy_array("growth", growth, "M", "T")
-        self.contraction = checks.numpy_array("contraction", contraction, "M", "T")
-        m, n = self.states.shape[:2]
-        same = self.growth.shape == self.contraction.shape == (m, n)
-        if not same or len(self.lam) != m or n < 3:
-            arrays = (self.lam, self.states, self.growth, self.contraction)
+    def __check_init__(self) -> None:
+        if self.states.shape[1] < 3:
             raise ValueError(
-                "lam, states, growth and contraction have shapes "
-                f"{', '.join(str(a.shape) for a in arrays)}, expected (M, p), "
-                "(M, T, d), (M, T) and (M, T), T at least 3"
+                f"states has shape {self.states.shape}, expected T of at least 3"
             )
-        self.dt = checks.positive("dt", dt)
-        self.outcome = np.asarray(outcomes(outcome, self.states))
+        check_ends(self.finished, self.states)
 
     @property
     def finished(self) -> Bool[np.ndarray, " M"]:
         """Whether each run reached its end."""
-        return self.outcome == 0
+        return np.asarray(self.result == dfx.RESULTS.successful)
 
     def reasons(self) -> np.ndarray:
         """Why each run ended too early, shape (M,); see `Trajectories.reasons`."""
-        return reasons(self.outcome, self.states, self.dt, _MAX_STEPS)
+        return reasons(self.result, self.states, self.dt, _MAX_STEPS)
 
     @property
     def half(self) -> int:
@@ -112,14 +95,15 @@ class LongRun(eqx.Module):
             return (integral[:, -1] - integral[:, self.half]) / span
 
 
+@checked
 def long_run(
     family: Family,
-    lam: Float[ArrayLike, "M p"],
-    start: Float[ArrayLike, "M d"],
+    lam: Finite[Float64[ArrayLike, "M p"]],
+    start: Finite[Float64[ArrayLike, "M d"]],
     *,
-    duration: float = 200.0,
-    dt: float = 0.05,
-    rtol: float = 1e-6,
+    duration: Positive = 200.0,
+    dt: Positive = 0.05,
+    rtol: Tolerance = 1e-6,
 ) -> LongRun:
     """Follows a system and one tangent vector for a long time, in float64.
 
@@ -139,21 +123,18 @@ def long_run(
         1 000 000 steps ends early and leaves the others alone; `reasons` tells why.
 
     Raises:
-        ValueError: shapes that do not fit, λ or a state that is not finite, or a time
-            or tolerance that makes no sense.
-        TypeError: the family is no function.
+        ValueError: the family makes no field on such states.
     """
-    t, dt, rtol = times(duration, dt, rtol, 2)
+    t = times(duration, dt, 2)
     with jax.enable_x64(True):
         family = cast(family, jnp.float64)
-        found_lam, found_start = starts(family, lam, start, "M", "d")
-        lam = jnp.asarray(found_lam)
-        start = jnp.asarray(found_start)
+        check_family("family", family, lam[0], "start", start[0])
+        lam, start = jnp.asarray(lam), jnp.asarray(start)
         field = Program(_linearised, family, lam[0], start[0])
-        states, growth, contraction, outcome = field.run(
+        states, growth, contraction, result = field.run(
             _long_run, lam, start, jnp.asarray(t), jnp.asarray(rtol)
         )
-        return LongRun(lam, states, dt, growth, contraction, outcome)
+        return LongRun(lam, states, dt, growth, contraction, result)
 
 
 def _linearised(family: Family) -> Callable[[Array, Array], tuple[Array, Array]]:
@@ -168,8 +149,8 @@ def _linearised(family: Family) -> Callable[[Array, Array], tuple[Array, Array]]
 
 def _long_run(
     field: Program, lam: Array, start: Array, t: Array, rtol: Array
-) -> tuple[Array, Array, Array, Array]:
-    def one(lam: Array, start: Array) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, dfx.RESULTS]:
+    def one(lam: Array, start: Array) -> tuple[Array, Array, Array, dfx.RESULTS]:
         def slope(y: tuple) -> tuple:
             x, w = y[:2]
             jacobian, f = field(lam, x)
@@ -180,7 +161,7 @@ def _long_run(
         zero = jnp.zeros(())
         # A direction that is not invariant for any λ.
         tangent = jnp.ones(len(start)) / len(start) ** 0.5
-        (x, _, growth, contraction), outcome = solve(
+        (x, _, growth, contraction), result = solve(
             slope,
             (start, tangent, zero, zero),
             t,
@@ -188,6 +169,6 @@ def _long_run(
             solver=dfx.Dopri5(),
             max_steps=_MAX_STEPS,
         )
-        return x, growth, contraction, outcome
+        return x, growth, contraction, result
 
     return jax.vmap(one)(lam, start)

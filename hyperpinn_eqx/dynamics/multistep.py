@@ -14,16 +14,20 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from .. import _arguments as checks
+from .._arguments import ArrayLike, Count, Positive, at_least, at_most, checked
 
+Steps = Annotated[int, at_least(1), at_most(10)]
 Field = Callable[[Float[Array, " d"]], Float[Array, " d"]]
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Multistep:
     """A linear multistep method; make one by `adams_bashforth` and its like.
@@ -35,8 +39,7 @@ class Multistep:
         order: of consistency, p: the scheme's residual is O(Δt^p).
 
     Raises:
-        ValueError: α and β are not two or more numbers each and as many, or the scheme
-            is not consistent of this order.
+        ValueError: not as many β as α, or the scheme is not consistent of this order.
 
     >>> scheme = adams_moulton(1)
     >>> print(*scheme.alpha, *scheme.beta)
@@ -46,22 +49,16 @@ class Multistep:
     name: str
     alpha: tuple[Fraction, ...]
     beta: tuple[Fraction, ...]
-    order: int
+    order: Count
 
     def __post_init__(self) -> None:
-        checks.instance("name", self.name, str)
-        order = checks.count("order", self.order)
-        for name, values in (("alpha", self.alpha), ("beta", self.beta)):
-            checks.instance(name, values, tuple)
-            for value in values:
-                checks.number(name, value)
-        defects = (_defect(self.alpha, self.beta, q) for q in range(order + 1))
+        defects = (_defect(self.alpha, self.beta, q) for q in range(self.order + 1))
         # A scheme whose β add up to 0 would say nothing of a constant slope.
         fits = len(self.alpha) == len(self.beta) and abs(float(sum(self.beta))) > 1e-9
         if not (fits and all(abs(defect) <= 1e-9 for defect in defects)):
             raise ValueError(
-                f"alpha = {self.alpha}, beta = {self.beta}, order = {order}, expected "
-                "as many α as β, of a scheme that is consistent of this order"
+                f"alpha = {self.alpha}, beta = {self.beta}, order = {self.order}, "
+                "expected as many α as β, of a scheme that is consistent of this order"
             )
 
     @property
@@ -105,46 +102,37 @@ class Multistep:
             )
 
 
-def adams_bashforth(k: int) -> Multistep:
-    """Adams-Bashforth with k steps, order k: slopes at the k states before the last.
-
-    Raises:
-        ValueError: k outside 1, …, 10.
-    """
-    k = _steps(k)
+@checked
+def adams_bashforth(k: Steps) -> Multistep:
+    """Adams-Bashforth with k steps, order k: slopes at the k states before the last."""
     beta = (Fraction(0), *_adams([1] * k))
     return Multistep(f"Adams-Bashforth {k}", _increment(k), beta, k)
 
 
-def adams_moulton(k: int) -> Multistep:
+@checked
+def adams_moulton(k: Steps) -> Multistep:
     """Adams-Moulton with k steps, order k + 1; k = 1 is the trapezoid rule.
 
     It is the scheme of paper eqs. 8 and 9. (k = 0 would be backward Euler, `bdf(1)`.)
-
-    Raises:
-        ValueError: k outside 1, …, 10.
     """
-    k = _steps(k)
     return Multistep(f"Adams-Moulton {k}", _increment(k), _adams([1] + [0] * k), k + 1)
 
 
-def bdf(k: int) -> Multistep:
+@checked
+def bdf(k: Steps) -> Multistep:
     """The backward differentiation formula with k steps, order k.
 
     As a solver it is unstable beyond six steps; for discovery every k converges.
-
-    Raises:
-        ValueError: k outside 1, …, 10.
     """
-    k = _steps(k)
     # Δt f_n = Σ_m ∇^m x_n / m; the usual form has α_0 = 1.
     alpha = _differences([Fraction(0), *(Fraction(1, m) for m in range(1, k + 1))])
     beta = (1 / alpha[0], *[Fraction(0)] * k)
     return Multistep(f"BDF {k}", tuple(a / alpha[0] for a in alpha), beta, k)
 
 
+@checked
 def residual(
-    scheme: Multistep, field: Field, states: Float[ArrayLike, "n d"], dt: float
+    scheme: Multistep, field: Field, states: Float[ArrayLike, "n d"], dt: Positive
 ) -> Float[Array, " d"]:
     """`Σ α_j x_{n-j} / Δt - Σ β_j f(x_{n-j})`: paper eq. 9 for the trapezoid rule.
 
@@ -157,18 +145,13 @@ def residual(
         dt: the time Δt between them.
 
     Raises:
-        ValueError: another number of states, a field that gives something else than a
-            slope for each component of the state, or Δt not positive.
-        TypeError: `scheme` is no scheme or `field` no function.
+        ValueError: another number of states, or a field that gives something else than
+            a slope for each component of the state.
 
     >>> x = jnp.array([[1.0], [1.1]])
     >>> print(residual(adams_moulton(1), lambda x: x, x, 0.1).round(6))
     [-0.05]
     """
-    checks.instance("scheme", scheme, Multistep)
-    checks.function("field", field)
-    dt = checks.positive("dt", dt)
-    states = checks.array("states", states, "n", "d")
     if len(states) != scheme.steps + 1:
         raise ValueError(
             f"states has shape {states.shape}, expected ({scheme.steps + 1}, d): "
@@ -197,12 +180,6 @@ def slope(field: Field, x: Float[Array, " d"]) -> Float[Array, " d"]:
 def _increment(k: int) -> tuple[Fraction, ...]:
     """α of x_n - x_{n-1}."""
     return (Fraction(1), Fraction(-1), *[Fraction(0)] * (k - 1))
-
-
-def _steps(k: int) -> int:
-    k = checks.count("k", k)
-    checks.choice("k", k, range(1, 11))
-    return k
 
 
 def _defect(alpha: Sequence[Fraction], beta: Sequence[Fraction], q: int) -> float:

@@ -9,24 +9,34 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Float64, PRNGKeyArray
 
-from .. import _arguments as checks
+from .._arguments import (
+    ArrayLike,
+    Count,
+    Finite,
+    NonNegative,
+    Positive,
+    Tolerance,
+    checked,
+)
 from ..networks.model import cast
 from .integrate import (
     Family,
     Program,
+    check_ends,
+    check_family,
+    ends,
     field_of,
-    outcomes,
     reasons,
     solve,
-    starts,
     times,
 )
 
 _MAX_STEPS = 200_000
 
 
+@checked
 class Trajectories(eqx.Module):
     """States of a family of systems at equispaced times.
 
@@ -35,42 +45,25 @@ class Trajectories(eqx.Module):
         states: I trajectories of T states for each, shape (M, I, T, d). One that did
             not reach its end holds NaN or infinities from where the solver gave up.
         dt: the time Δt between states.
-        outcome: how each trajectory ended, shape (M, I): 0 if it reached its end, 1 if
-            it became infinite or NaN, 2 if no step was small enough, 3 if it needed too
-            many steps, 4 for any other reason. In its place may be given whether each
-            of them finished, as booleans.
+        result: how each trajectory ended, as Diffrax says it, shape (M, I). In its
+            place may be given whether each of them finished, as booleans.
 
     Raises:
-        ValueError: arrays of other shapes, λ or a finished trajectory not finite, or
-            Δt not positive.
+        ValueError: a trajectory that finished is not finite.
     """
 
-    lam: Float[Array, "M p"]
+    lam: Finite[Float[Array, "M p"]]
     states: Float[Array, "M I T d"]
-    dt: float = eqx.field(static=True)
-    outcome: Int[Array, "M I"]
+    dt: Positive = eqx.field(static=True)
+    result: dfx.RESULTS = eqx.field(converter=ends)
 
-    def __init__(
-        self,
-        lam: Float[ArrayLike, "M p"],
-        states: Float[ArrayLike, "M I T d"],
-        dt: float,
-        outcome: Int[ArrayLike, "M I"] | Bool[ArrayLike, "M I"],
-    ):
-        self.lam = checks.array("lam", lam, "M", "p", finite=True)
-        self.states = checks.array("states", states, "M", "I", "T", "d")
-        if len(self.lam) != len(self.states):
-            raise ValueError(
-                f"lam has shape {self.lam.shape} and states {self.states.shape}, "
-                "expected (M, p) and (M, I, T, d)"
-            )
-        self.dt = checks.positive("dt", dt)
-        self.outcome = outcomes(outcome, self.states)
+    def __check_init__(self) -> None:
+        check_ends(self.finished, self.states)
 
     @property
     def finished(self) -> Bool[Array, "M I"]:
         """Whether each trajectory reached its end."""
-        return self.outcome == 0
+        return jnp.asarray(self.result == dfx.RESULTS.successful)
 
     def reasons(self) -> np.ndarray:
         """Why each trajectory ended too early, as words of shape (M, I).
@@ -78,7 +71,7 @@ class Trajectories(eqx.Module):
         A word is empty for a trajectory that finished. The others also tell the time of
         their last state.
         """
-        return reasons(self.outcome, self.states, self.dt, _MAX_STEPS)
+        return reasons(self.result, self.states, self.dt, _MAX_STEPS)
 
     def check_finished(self, name: str) -> None:
         """Checks that all trajectories finished, unless JAX traces them.
@@ -86,9 +79,9 @@ class Trajectories(eqx.Module):
         Raises:
             ValueError: one did not; tells which one, and why.
         """
-        if isinstance(self.outcome, jax.core.Tracer):
+        if isinstance(self.finished, jax.core.Tracer):
             return
-        bad = np.argwhere(np.asarray(self.outcome))
+        bad = np.argwhere(~np.asarray(self.finished))
         if len(bad):
             at = tuple(bad[0].tolist())
             raise ValueError(
@@ -101,17 +94,14 @@ class Trajectories(eqx.Module):
         """The times of the states."""
         return self.dt * np.arange(self.states.shape[2])
 
-    def every(self, n: int) -> "Trajectories":
-        """The same trajectories seen n times more rarely.
+    @checked
+    def every(self, n: Count) -> "Trajectories":
+        """The same trajectories seen n times more rarely."""
+        return Trajectories(self.lam, self.states[:, :, ::n], n * self.dt, self.result)
 
-        Raises:
-            ValueError: n is not a positive integer.
-        """
-        n = checks.count("n", n)
-        return Trajectories(self.lam, self.states[:, :, ::n], n * self.dt, self.outcome)
-
+    @checked
     def windows(
-        self, length: int, n: int, *, early: float = 2.0, key: PRNGKeyArray
+        self, length: Count, n: Count, *, early: NonNegative = 2.0, key: PRNGKeyArray
     ) -> Float[Array, "M n length d"]:
         """Random runs of consecutive states, n for each λ.
 
@@ -125,18 +115,15 @@ class Trajectories(eqx.Module):
             key: a JAX random key.
 
         Raises:
-            ValueError: the trajectories are shorter than a window or not all finished,
-                n is not positive, `early` is negative, or there is no key.
+            ValueError: the trajectories are shorter than a window or not all finished.
         """
         m, i, t, _ = self.states.shape
-        length, n = checks.count("length", length), checks.count("n", n)
         if length > t:
             raise ValueError(
                 f"length = {length}, expected 1, ..., {t}: trajectories have {t} states"
             )
-        early = checks.number("early", early, 0.0)
         self.check_finished("data")
-        which_key, when_key = jr.split(checks.random_key("key", key))
+        which_key, when_key = jr.split(key)
         last = t - length + 1
         soon = max(1, round(min(last, early / self.dt)))
         bound = jnp.where(jnp.arange(n) < n // 2, soon, last)
@@ -147,14 +134,15 @@ class Trajectories(eqx.Module):
         return self.states[rows, which[:, :, None], index]
 
 
+@checked
 def simulate(
     family: Family,
-    lam: Float[ArrayLike, "M p"],
-    start: Float[ArrayLike, "M I d"],
+    lam: Finite[Float64[ArrayLike, "M p"]],
+    start: Finite[Float64[ArrayLike, "M I d"]],
     *,
-    duration: float = 25.0,
-    dt: float = 0.01,
-    rtol: float = 1e-9,
+    duration: Positive = 25.0,
+    dt: Positive = 0.01,
+    rtol: Tolerance = 1e-9,
     solver: dfx.AbstractAdaptiveSolver | None = None,
 ) -> Trajectories:
     """Trajectories by an adaptive Runge-Kutta method, in float64.
@@ -176,13 +164,10 @@ def simulate(
         200 000 steps ends early and leaves the others alone; `reasons` tells why.
 
     Raises:
-        ValueError: a shape that does not fit, λ or a state that is not finite, or a
-            duration, Δt or tolerance that makes no sense.
-        TypeError: the family is no function, or the solver no such solver.
+        ValueError: the family makes no field on such states, or no such solver.
     """
-    t, dt, rtol = times(duration, dt, rtol, 1)
+    t = times(duration, dt, 1)
     solver = dfx.Dopri5() if solver is None else solver
-    checks.instance("solver", solver, dfx.AbstractAdaptiveSolver)
     if solver.term_structure is not dfx.AbstractTerm:
         raise ValueError(
             f"solver = {type(solver).__name__}, expected one for a single vector field"
@@ -190,20 +175,19 @@ def simulate(
     # In float32 neither the tolerance nor a chaotic trajectory means much.
     with jax.enable_x64(True):
         family = cast(family, jnp.float64)
-        found_lam, found_start = starts(family, lam, start, "M", "I", "d")
-        lam = jnp.asarray(found_lam)
-        x = jnp.asarray(found_start[0, 0])
-        field = Program(_field, family, lam[0], x)
-        states, outcome = field.run(
+        check_family("family", family, lam[0], "start", start[0, 0])
+        lam, start = jnp.asarray(lam), jnp.asarray(start)
+        field = Program(_field, family, lam[0], start[0, 0])
+        states, result = field.run(
             _simulate,
             lam,
-            jnp.asarray(found_start),
+            start,
             jnp.asarray(t),
             # As an array: a Python float would be compiled in.
             jnp.asarray(rtol),
             solver,
         )
-        return Trajectories(lam, states, dt, outcome)
+        return Trajectories(lam, states, dt, result)
 
 
 def _field(family: Family) -> Callable[[Array, Array], Array]:
@@ -217,8 +201,8 @@ def _simulate(
     t: Array,
     rtol: Array,
     solver: dfx.AbstractAdaptiveSolver,
-) -> tuple[Array, Array]:
-    def one(lam: Array, start: Array) -> tuple[Array, Array]:
+) -> tuple[Array, dfx.RESULTS]:
+    def one(lam: Array, start: Array) -> tuple[Array, dfx.RESULTS]:
         slope = functools.partial(field, lam)
         return solve(slope, start, t, rtol, solver=solver, max_steps=_MAX_STEPS)
 

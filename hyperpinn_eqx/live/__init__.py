@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
-from .. import _arguments as checks
+from .._arguments import ArrayLike, checked
 from ..dynamics.trajectories import simulate
 from ..networks.hyper import HyperPINN
 from ..networks.main import precision
@@ -50,22 +50,16 @@ class LiveFigure:
         html: style, script, the model as JSON, and a picture that stands in where
             scripts do not run. It asks for nothing from outside.
         data: that JSON as Python data.
-
-    Raises:
-        TypeError: no string, or no dictionary.
     """
 
     html: str
     data: dict[str, Any]
 
-    def __post_init__(self) -> None:
-        checks.instance("html", self.html, str)
-        checks.instance("data", self.data, dict)
-
     def _repr_html_(self) -> str:
         return self.html
 
 
+@checked
 def live_figure(
     model: HyperPINN,
     problem: AbstractPDE | Lorenz,
@@ -85,23 +79,20 @@ def live_figure(
         lam: where the sliders start, in physical units; None is the middle.
 
     Raises:
-        ValueError: `model` is no HyperPINN of such a shape or has weights that are not
-            finite, or `lam` does not fit.
-        TypeError: `problem` is no `AbstractPDE` and not `Lorenz`.
+        ValueError: `model` has another shape, or weights that are not finite.
 
     >>> from hyperpinn_eqx import load_pretrained
     >>> figure = live_figure(load_pretrained("burgers-hyperpinn"), Burgers(), 0.01)
     >>> figure.data["model"]["hidden"]
     [32, 32, 32, 16]
     """
-    checks.instance("problem", problem, (AbstractPDE, Lorenz))
     kind = "attractor" if isinstance(problem, Lorenz) else "waves"
     wanted = (3, 3) if kind == "attractor" else (2, 1)
-    sizes = model.main.sizes if isinstance(model, HyperPINN) else None
-    if sizes is None or (sizes[0], sizes[-1]) != wanted:
+    sizes = model.main.sizes
+    if (sizes[0], sizes[-1]) != wanted:
         raise ValueError(
-            f"model = {type(model).__name__} with layers {sizes}, expected a HyperPINN "
-            f"with {wanted[0]} inputs and {wanted[1]} output(s) for {problem}"
+            f"model has layers {sizes}, expected {wanted[0]} inputs and {wanted[1]} "
+            f"output(s) for {problem}"
         )
     if lam is None:
         lam = model.parameters.unscale(jnp.zeros(len(model.parameters)))

@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from .. import _arguments as checks
 from .. import _files as files
+from .._arguments import checked
 from ..box import Box
 from .conditioned import ConcatPINN, FiLM, LastLayer, LowRank
 from .hyper import HyperPINN
@@ -23,6 +24,7 @@ _FAMILIES = {m.__name__: m for m in (HyperPINN, ConcatPINN, FiLM, LowRank, LastL
 _FORMAT = "hyperpinn_eqx model"
 
 
+@checked
 def save(
     path: str | os.PathLike,
     model: AbstractModel | MainNet,
@@ -41,15 +43,12 @@ def save(
         card: what to remember about the training, JSON-able.
 
     Raises:
-        TypeError: `path` is no path, `model` no model or one with arrays of something
-            else than numbers, or `card` no dictionary that JSON can hold.
+        TypeError: `model` has arrays of something else than numbers, or `card` cannot
+            be written as JSON.
         ValueError: weights of several precisions, or of other shapes than the class of
             the model gives them.
         OSError: the file cannot be written; an old one is unharmed.
     """
-    checks.instance("path", path, (str, os.PathLike))
-    checks.instance("model", model, (AbstractModel, MainNet))
-    checks.instance("card", card, (dict, type(None)))
     config = _plain("config of model", _config(model))
     head = {"model": config, "card": _plain("card", card) or {}}
     try:
@@ -69,7 +68,10 @@ def load(path: str | os.PathLike) -> Any: ...
 def load(path: str | os.PathLike, *, like: Model) -> Model: ...
 
 
-def load(path: str | os.PathLike, *, like: Any = None) -> Any:
+@checked
+def load(
+    path: str | os.PathLike, *, like: AbstractModel | MainNet | None = None
+) -> Any:
     """Reads a model that `save` wrote.
 
     Weights come in JAX's default precision: float64 ones as float32, unless
@@ -87,10 +89,7 @@ def load(path: str | os.PathLike, *, like: Any = None) -> Any:
             architecture than `like`, or of a class of your own without `like`; the
             message says what differs.
         FileNotFoundError: no such file.
-        TypeError: `path` is no path, or `like` no model.
     """
-    checks.instance("path", path, (str, os.PathLike))
-    checks.instance("like", like, (AbstractModel, MainNet, type(None)))
     head, content = files.read(path, _FORMAT)
     try:
         return _model(head["model"], content, like)
@@ -98,6 +97,7 @@ def load(path: str | os.PathLike, *, like: Any = None) -> Any:
         raise ValueError(f"{path}: cannot be loaded: {error}") from error
 
 
+@checked
 def read_card(path: str | os.PathLike) -> dict[str, Any]:
     """The card that was saved with a model.
 

@@ -21,9 +21,10 @@ import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .. import _arguments as checks
+from .._arguments import Count, checked
 from ..box import Box
 from .hyper import start_trunk, trunk_features
-from .main import MainNet, MainNetSpec, widths
+from .main import MainNet, MainNetSpec
 from .model import AbstractModel
 
 
@@ -44,10 +45,6 @@ class ConcatPINN(AbstractModel):
             at the exact zero, no loss moves them, and `model(lam)` leaves them out.
         key: a JAX random key.
 
-    Raises:
-        ValueError: `augmented` is not a bool, or `key` no key.
-        TypeError: `main` or `parameters` is something else.
-
     >>> main = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
     >>> small = ConcatPINN(main, Box(nu=(1e-3, 1e-1, "log")), key=jr.key(0))
     >>> small.net.flatten().size + small.lam_weight.size
@@ -61,6 +58,7 @@ class ConcatPINN(AbstractModel):
     lam_slope: tuple[Float[Array, "p in"], Float[Array, " p"]] | None
     parameters: Box = eqx.field(static=True)
 
+    @checked
     def __init__(
         self,
         main: MainNetSpec,
@@ -69,10 +67,6 @@ class ConcatPINN(AbstractModel):
         augmented: bool = False,
         key: PRNGKeyArray,
     ):
-        checks.instance("main", main, MainNetSpec)
-        checks.instance("parameters", parameters, Box)
-        checks.choice("augmented", augmented, (True, False))
-        checks.random_key("key", key)
         key, lam_key = jr.split(key)
         self.net, self.parameters = main.init(key=key), parameters
         out, size = main.shapes[0]
@@ -115,10 +109,8 @@ class Modulator(eqx.Module):
     def __init__(
         self, parameters: Box, hidden: Sequence[int], size: int, *, key: PRNGKeyArray
     ):
-        checks.instance("parameters", parameters, Box)
-        hidden = widths("hidden", hidden, 1)
         self.parameters = parameters
-        *keys, head_key = jr.split(checks.random_key("key", key), 2 * len(hidden) + 1)
+        *keys, head_key = jr.split(key, 2 * len(hidden) + 1)
         sizes = (parameters.width, *hidden)
         self.weights, self.biases = start_trunk(sizes, keys[::2], keys[1::2])
         self.head = jr.normal(head_key, (size, hidden[-1])) * (
@@ -144,8 +136,7 @@ class FiLM(AbstractModel):
         key: a JAX random key.
 
     Raises:
-        ValueError: `main` without a hidden layer, no widths or one below 1, or no key.
-        TypeError: `main` or `parameters` is something else.
+        ValueError: `main` has no hidden layer.
 
     >>> main = MainNetSpec((2, 8, 8, 1), Box(t=(0, 1), x=(-1, 1)))
     >>> model = FiLM(main, Box(nu=(1e-3, 1e-1, "log")), (16,), key=jr.key(0))
@@ -157,15 +148,16 @@ class FiLM(AbstractModel):
     modulator: Modulator
     parameters: Box = eqx.field(static=True)
 
+    @checked
     def __init__(
         self,
         main: MainNetSpec,
         parameters: Box,
-        hidden: Sequence[int],
+        hidden: Sequence[Count],
         *,
         key: PRNGKeyArray,
     ):
-        net_key, key = _keys(main, key)
+        net_key, key = jr.split(key)
         units = sum(main.sizes[1:-1])
         if not units:
             raise ValueError(f"main = {main}, expected one with a hidden layer")
@@ -201,10 +193,6 @@ class LowRank(AbstractModel):
         rank: how many directions every layer has.
         key: a JAX random key.
 
-    Raises:
-        ValueError: no widths, one or a rank below 1, or no key.
-        TypeError: `main` or `parameters` is something else.
-
     >>> main = MainNetSpec((2, 8, 8, 1), Box(t=(0, 1), x=(-1, 1)))
     >>> nu = Box(nu=(1e-3, 1e-1, "log"))
     >>> model = LowRank(main, nu, (16,), rank=2, key=jr.key(0))
@@ -218,17 +206,17 @@ class LowRank(AbstractModel):
     modulator: Modulator
     parameters: Box = eqx.field(static=True)
 
+    @checked
     def __init__(
         self,
         main: MainNetSpec,
         parameters: Box,
-        hidden: Sequence[int],
+        hidden: Sequence[Count],
         *,
-        rank: int,
+        rank: Count,
         key: PRNGKeyArray,
     ):
-        net_key, left_key, right_key, key = _keys(main, key, 4)
-        rank = checks.count("rank", rank)
+        net_key, left_key, right_key, key = jr.split(key, 4)
         layers = len(main.shapes)
         self.modulator = Modulator(parameters, hidden, layers * rank, key=key)
         self.net, self.parameters = main.init(key=net_key), parameters
@@ -271,10 +259,6 @@ class LastLayer(AbstractModel):
         hidden: widths of the network of λ, e.g. `(16, 16)`.
         key: a JAX random key.
 
-    Raises:
-        ValueError: no widths, one below 1, or no key.
-        TypeError: `main` or `parameters` is something else.
-
     >>> main = MainNetSpec((2, 8, 8, 1), Box(t=(0, 1), x=(-1, 1)))
     >>> model = LastLayer(main, Box(nu=(1e-3, 1e-1, "log")), (16,), key=jr.key(0))
     >>> model.modulator.head.shape
@@ -285,15 +269,16 @@ class LastLayer(AbstractModel):
     modulator: Modulator
     parameters: Box = eqx.field(static=True)
 
+    @checked
     def __init__(
         self,
         main: MainNetSpec,
         parameters: Box,
-        hidden: Sequence[int],
+        hidden: Sequence[Count],
         *,
         key: PRNGKeyArray,
     ):
-        net_key, key = _keys(main, key)
+        net_key, key = jr.split(key)
         out, size = main.shapes[-1]
         self.modulator = Modulator(parameters, hidden, out * (size + 1), key=key)
         self.net, self.parameters = main.init(key=net_key), parameters
@@ -315,11 +300,6 @@ def _columns(move: Float[Array, "_ _"]) -> tuple[Array, Array]:
     """The part of a move that is the weights', and that of the bias."""
     weights, bias = jax.lax.split(move, [move.shape[1] - 1, 1], axis=1)
     return weights, bias.ravel()
-
-
-def _keys(main: MainNetSpec, key: PRNGKeyArray, n: int = 2) -> list[PRNGKeyArray]:
-    checks.instance("main", main, MainNetSpec)
-    return list(jr.split(checks.random_key("key", key), n))
 
 
 def _config(model: FiLM | LowRank | LastLayer) -> dict:

@@ -11,8 +11,9 @@ import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .. import _arguments as checks
+from .._arguments import Count, checked
 from ..box import Box
-from .main import MainNet, MainNetSpec, precision, widths
+from .main import MainNet, MainNetSpec, precision
 from .model import AbstractModel
 
 Init = Literal["split", "common", "hyperfan", "plain"]
@@ -47,10 +48,6 @@ class HyperPINN(AbstractModel):
               in an ordinary network; what it generates is too small.
         key: a JAX random key.
 
-    Raises:
-        ValueError: an unknown `init`, no widths or one below 1, or no key.
-        TypeError: `main` or `parameters` is something else.
-
     >>> main = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
     >>> nu = Box(nu=(1e-3, 1e-1, "log"))
     >>> model = HyperPINN(main, nu, (32, 32, 32, 16), key=jr.key(0))
@@ -67,20 +64,16 @@ class HyperPINN(AbstractModel):
     main: MainNetSpec = eqx.field(static=True)
     parameters: Box = eqx.field(static=True)
 
+    @checked
     def __init__(
         self,
         main: MainNetSpec,
         parameters: Box,
-        hidden: Sequence[int],
+        hidden: Sequence[Count],
         *,
         init: Init = "split",
         key: PRNGKeyArray,
     ):
-        checks.instance("main", main, MainNetSpec)
-        checks.instance("parameters", parameters, Box)
-        hidden = widths("hidden", hidden, 1)
-        checks.choice("init", init, (*_SHARE, "plain"))
-        checks.random_key("key", key)
         self.main, self.parameters = main, parameters
         trunk_key, bias_key, head_key, main_key, lam_key = jr.split(key, 5)
 
@@ -111,11 +104,7 @@ class HyperPINN(AbstractModel):
         return self.weights, self.biases
 
     def features(self, scaled: Float[ArrayLike, " p"]) -> Float[Array, " z"]:
-        """The trunk's features z(λ) for λ scaled to [-1, 1].
-
-        Raises:
-            ValueError: λ has the wrong shape.
-        """
+        """The trunk's features z(λ) for λ scaled to [-1, 1]."""
         return trunk_features(self.parameters, self.weights, self.biases, scaled)
 
     def generate(self, scaled: Float[ArrayLike, " p"]) -> MainNet:

@@ -13,9 +13,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .. import _arguments as checks
+from .._arguments import Count, checked
 from ..box import Box
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class MainNetSpec:
     """The shape of a main network: everything about it but its weights.
@@ -32,39 +34,35 @@ class MainNetSpec:
             be odd they need to learn only half of it, at no cost.
 
     Raises:
-        ValueError: fewer than two sizes, a size below 1, ranges that do not fit, or
-            an `odd` that is no coordinate with a symmetric range.
-        TypeError: `inputs` or `outputs` is no `Box`.
+        ValueError: fewer than two sizes, ranges that do not fit, or an `odd` that is no
+            coordinate with a symmetric range.
 
     >>> spec = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
     >>> spec.size
     393
     """
 
-    sizes: tuple[int, ...]
+    sizes: tuple[Count, ...]
     inputs: Box
     outputs: Box | None = None
     bounded: bool = True
     odd: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sizes", widths("sizes", self.sizes, 2))
-        checks.instance("inputs", self.inputs, Box)
-        checks.choice("bounded", self.bounded, (True, False))
-        checks.choice("odd", self.odd, (None, *self.inputs.names))
+        if len(self.sizes) < 2:
+            raise ValueError(f"sizes = {self.sizes}, expected two or more")
         if len(self.inputs) != self.sizes[0]:
             raise ValueError(
                 f"inputs = {self.inputs}, expected {self.sizes[0]} axes, the first of "
                 f"sizes = {self.sizes}"
             )
-        if self.outputs is not None:
-            checks.instance("outputs", self.outputs, Box)
-            if len(self.outputs) != self.sizes[-1]:
-                raise ValueError(
-                    f"outputs = {self.outputs}, expected {self.sizes[-1]} axes, the "
-                    f"last of sizes = {self.sizes}"
-                )
+        if self.outputs is not None and len(self.outputs) != self.sizes[-1]:
+            raise ValueError(
+                f"outputs = {self.outputs}, expected {self.sizes[-1]} axes, the last "
+                f"of sizes = {self.sizes}"
+            )
         if self.odd is not None:
+            checks.choice("odd", self.odd, self.inputs.names)
             low, high = self.inputs.ranges()[self.odd][:2]
             periodic = self.inputs.periodic[self.odd_axis or 0]
             if low != -high or self.outputs is not None or periodic:
@@ -93,9 +91,6 @@ class MainNetSpec:
         """What the first layer sees: inputs in [-1, 1], an odd one by its size.
 
         Of a periodic one its cosine, and at the end its sine.
-
-        Raises:
-            ValueError: the last axis of `points` is not one for the inputs.
         """
         points = checks.array("points", points, "...", self.sizes[0], empty=True)
         scaled = self.inputs.scale(points)
@@ -121,10 +116,8 @@ class MainNetSpec:
         """The inverse of `config`.
 
         Raises:
-            TypeError: `config` is no dictionary.
-            ValueError: it is not what `config` returns.
+            ValueError: `config` is not what the method of that name returns.
         """
-        checks.instance("config", config, dict)
         try:
             inputs, outputs = Box(**config["inputs"]), config["outputs"]
             made = {"inputs": inputs, "outputs": outputs and Box(**outputs)}
@@ -132,15 +125,12 @@ class MainNetSpec:
         except (KeyError, TypeError) as error:
             raise ValueError(f"config = {config}, expected that of a spec") from error
 
+    @checked
     def init(self, *, key: PRNGKeyArray) -> "MainNet":
         """A main network with Glorot-normal weights and zero biases.
 
         Glorot and Bengio (2010), AISTATS.
-
-        Raises:
-            ValueError: `key` is no JAX random key.
         """
-        checks.random_key("key", key)
         weights, biases = [], []
         keys = jr.split(key, len(self.shapes))
         for k, (out, size) in zip(keys, self.shapes, strict=True):
@@ -149,11 +139,7 @@ class MainNetSpec:
         return MainNet(tuple(weights), tuple(biases), self)
 
     def unflatten(self, theta: Float[ArrayLike, " P"]) -> "MainNet":
-        """The main network whose weights are `theta`: W₁, b₁, W₂, b₂, …, row by row.
-
-        Raises:
-            ValueError: `theta` does not have shape (P,).
-        """
+        """The main network whose weights are `theta`: W₁, b₁, W₂, b₂, …, row by row."""
         theta = checks.array("theta", theta, self.size)
         parts = jax.lax.split(theta, [n for m, k in self.shapes for n in (m * k, m)])
         rows = zip(parts[::2], self.shapes, strict=True)
@@ -176,9 +162,8 @@ class MainNet(eqx.Module):
         spec: the shape of the network.
 
     Raises:
-        ValueError: weights or biases of other shapes or of several precisions; of a
-            call, a point of the wrong shape or outside a bounded domain (checked when
-            it is not being traced).
+        ValueError: weights and biases are of several precisions; of a call, a point is
+            outside a bounded domain (checked when it is not being traced).
 
     >>> spec = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
     >>> net = spec.init(key=jr.key(0))

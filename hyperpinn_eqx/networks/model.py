@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from .. import _arguments as checks
+from .._arguments import checked
 from ..box import Box
 from .main import MainNet, precision
 
@@ -35,8 +35,7 @@ class AbstractModel(eqx.Module):
         It is made in the precision of the model's weights, whatever JAX's mode.
 
         Raises:
-            ValueError: λ has the wrong shape, is not finite, or is not positive where
-                its whole range is.
+            ValueError: λ is not positive where its whole range is.
 
         Warns:
             UserWarning: λ lies outside the trained range.
@@ -140,18 +139,13 @@ def _real(leaf: object) -> bool:
 
 
 class SingleNet(AbstractModel):
-    """One main network for whatever λ: the family that continuation moves along λ.
-
-    Raises:
-        TypeError: `net` is no `MainNet`, or `parameters` no `Box`.
-    """
+    """One main network for whatever λ: the family that continuation moves along λ."""
 
     net: MainNet
     parameters: Box = eqx.field(static=True)
 
+    @checked
     def __init__(self, net: MainNet, parameters: Box):
-        checks.instance("net", net, MainNet)
-        checks.instance("parameters", parameters, Box)
         self.net, self.parameters = net, parameters
 
     def generate(self, scaled: Float[Array, " p"]) -> MainNet:

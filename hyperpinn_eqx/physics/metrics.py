@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Float64
+from jaxtyping import Array, Float, Float64
 
 from .. import _arguments as checks
 from .. import _programs as programs
+from .._arguments import ArrayLike, Finite, TwoOrMore, checked
 from ..networks.jets import jets
 from ..networks.main import MainNet, precision
 from ..networks.model import AbstractModel, cast
@@ -21,6 +22,7 @@ from ..problems.base import AbstractPDE
 from .sampling import spread
 
 
+@checked
 class FamilyError(eqx.Module):
     """The error of a model over a family of equations.
 
@@ -30,30 +32,11 @@ class FamilyError(eqx.Module):
             where the model is not finite.
         relative_l2: relative L2 error for each λ, shape (M,); infinite or NaN where the
             solution is zero.
-
-    Raises:
-        ValueError: arrays of other shapes, or a λ that is not finite.
     """
 
-    lam: Float[np.ndarray, " M *p"]
-    mse: Float[np.ndarray, " M"]
-    relative_l2: Float[np.ndarray, " M"]
-
-    def __init__(
-        self,
-        lam: Float[ArrayLike, " M *p"],
-        mse: Float[ArrayLike, " M"],
-        relative_l2: Float[ArrayLike, " M"],
-    ):
-        axes = ("M", "p") if np.ndim(lam) == 2 else ("M",)
-        self.lam = checks.numpy_array("lam", lam, *axes, finite=True)
-        self.mse = checks.numpy_array("mse", mse, "M")
-        self.relative_l2 = checks.numpy_array("relative_l2", relative_l2, "M")
-        if not len(self.lam) == self.mse.size == self.relative_l2.size:
-            raise ValueError(
-                f"lam, mse and relative_l2 hold {len(self.lam)}, {self.mse.size} and "
-                f"{self.relative_l2.size} values, expected as many"
-            )
+    lam: Finite[Float64[np.ndarray, " M *p"]]
+    mse: Float64[np.ndarray, " M"]
+    relative_l2: Float64[np.ndarray, " M"]
 
     @property
     def mean(self) -> float:
@@ -61,14 +44,15 @@ class FamilyError(eqx.Module):
         return float(np.mean(self.mse))
 
 
+@checked
 def family_error(
     model: AbstractModel,
     problem: AbstractPDE,
     *,
-    n_lam: int = 64,
-    n_t: int = 101,
-    n_x: int | None = None,
-    lams: Float[ArrayLike, " M *p"] | None = None,
+    n_lam: TwoOrMore = 64,
+    n_t: TwoOrMore = 101,
+    n_x: TwoOrMore | None = None,
+    lams: Float64[ArrayLike, " M *p"] | None = None,
 ) -> FamilyError:
     """The error over values of λ on an equispaced grid over the domain, in float64.
 
@@ -91,12 +75,9 @@ def family_error(
         A `FamilyError` with the errors of each λ.
 
     Raises:
-        ValueError: fewer than two points along an axis, a λ that makes no sense, a
-            model that does not give one number at each point, or a problem without an
-            `exact`.
-        TypeError: no model, or no problem.
+        ValueError: a λ outside of what the problem allows, a model that does not give
+            one number at each point, or a problem without an `exact`.
     """
-    checks.instance("model", model, AbstractModel)
     return EvaluationSet(problem, n_lam=n_lam, n_t=n_t, n_x=n_x, lams=lams).error(model)
 
 
@@ -115,24 +96,22 @@ class EvaluationSet:
 
     Raises:
         ValueError: as `family_error`.
-        TypeError: no problem.
     """
 
+    @checked
     def __init__(
         self,
         problem: AbstractPDE,
         *,
-        n_lam: int = 64,
-        n_t: int = 101,
-        n_x: int | None = None,
-        lams: Float[ArrayLike, " M *p"] | None = None,
+        n_lam: TwoOrMore = 64,
+        n_t: TwoOrMore = 101,
+        n_x: TwoOrMore | None = None,
+        lams: Float64[ArrayLike, " M *p"] | None = None,
     ):
         check_measurable(problem)
-        n_lam, n_t = checks.count("n_lam", n_lam, 2), checks.count("n_t", n_t, 2)
         domain, range_ = problem.domain, problem.parameters
         if n_x is None:
             n_x = 256 if len(domain) - ("t" in domain.names) < 2 else 32
-        n_x = checks.count("n_x", n_x, 2)
         counts = (n_t if name == "t" else n_x for name in domain.names)
         rows = zip(domain.low, domain.high, counts, strict=True)
         self.axes = [np.linspace(*row) for row in rows]
@@ -171,9 +150,7 @@ def check_measurable(problem: AbstractPDE) -> None:
 
     Raises:
         ValueError: the problem has no `exact`.
-        TypeError: it is no `AbstractPDE`.
     """
-    checks.instance("problem", problem, AbstractPDE)
     if not callable(getattr(problem, "exact", None)):
         raise ValueError(
             f"problem = {type(problem).__name__}, expected one with an exact solution: "
@@ -225,8 +202,9 @@ def exact_on_grid(
         raise ValueError(f"{name} has shape {u.shape}, expected {shape}") from None
 
 
+@checked
 def on_grid(
-    u: Callable[[Array], Array], *axes: Float[ArrayLike, " _"]
+    u: Callable[[Array], Array], *axes: Finite[Float64[ArrayLike, " _"]]
 ) -> Float[np.ndarray, "..."]:
     """A network on the grid of the given axes, in the network's own precision.
 
@@ -241,21 +219,15 @@ def on_grid(
         u at every combination, with one axis for each coordinate.
 
     Raises:
-        ValueError: no axes, or one that is no list of finite numbers; or u does not
-            give one number at each point.
-        TypeError: u is no function.
+        ValueError: no axes; or u does not give one number at each point.
 
     >>> on_grid(lambda tx: tx[0] * tx[1], np.array([0.0, 1.0]), np.array([2.0, 3.0]))
     array([[0., 0.],
            [2., 3.]], dtype=float32)
     """
-    checks.function("u", u)
     if not axes:
         raise ValueError("axes = (), expected one for each coordinate")
-    grid = [
-        checks.numpy_array(f"axes[{i}]", axis, "n", finite=True)
-        for i, axis in enumerate(axes)
-    ]
+    grid = list(axes)
     if isinstance(u, MainNet):
         with precision(u.dtype):
             return _on_grid(functools.partial(_of_network, u), grid)

@@ -1,6 +1,6 @@
 """Where a loss looks: values of λ, collocation points, initial and boundary points."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -10,8 +10,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .. import _arguments as checks
+from .._arguments import Count, CountOrZero, MayBeEmpty, checked
 from ..box import Box
 from ..problems.base import AbstractPDE, has_ends
+
+Shape = MayBeEmpty[tuple[CountOrZero, ...]]
 
 
 class Batch(eqx.Module):
@@ -54,21 +57,15 @@ class Batch(eqx.Module):
             )
 
 
-def uniform(
-    box: Box, shape: tuple[int, ...], *, key: PRNGKeyArray
-) -> Float[Array, "*shape d"]:
+@checked
+def uniform(box: Box, shape: Shape, *, key: PRNGKeyArray) -> Float[Array, "*shape d"]:
     """Points uniform in physical units, log axes included (paper A.5).
 
     They lie inside of the box, never at its ends, where an equation may be singular.
 
-    Raises:
-        ValueError: `shape` is no tuple of sizes, or there is no key.
-        TypeError: `box` is no `Box`.
-
     >>> uniform(Box(t=(0, 1), x=(-1, 1)), (5,), key=jr.key(0)).shape
     (5, 2)
     """
-    checks.instance("box", box, Box)
     points = box.linear().unscale(_cube(shape, len(box), key))
     low, high = (np.array(ends, points.dtype) for ends in (box.low, box.high))
     step = np.finfo(points.dtype).eps * (high - low)
@@ -78,38 +75,29 @@ def uniform(
     return jnp.clip(points, first, last)
 
 
+@checked
 def log_uniform(
-    box: Box, shape: tuple[int, ...], *, key: PRNGKeyArray
+    box: Box, shape: Shape, *, key: PRNGKeyArray
 ) -> Float[Array, "*shape d"]:
-    """Points uniform in scaled units: log-uniform on log axes, uniform on others.
-
-    Raises:
-        ValueError: `shape` is no tuple of sizes, or there is no key.
-        TypeError: `box` is no `Box`.
-    """
-    checks.instance("box", box, Box)
+    """Points uniform in scaled units: log-uniform on log axes, uniform on others."""
     return box.unscale(_cube(shape, len(box), key))
 
 
-def spread(box: Box, n: int, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
+@checked
+def spread(box: Box, n: CountOrZero, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
     """A Latin hypercube in scaled units: one of n points in each n-th of every axis.
-
-    Raises:
-        ValueError: n is negative, or there is no key.
-        TypeError: `box` is no `Box`.
 
     >>> spread(Box(nu=(1e-3, 1e-1, "log")), 8, key=jr.key(0)).shape
     (8, 1)
     """
-    checks.instance("box", box, Box)
-    n = checks.count("n", n, 0)
-    jitter_key, *keys = jr.split(checks.random_key("key", key), 1 + len(box))
+    jitter_key, *keys = jr.split(key, 1 + len(box))
     cells = jnp.stack([jr.permutation(k, n) for k in keys], axis=1).astype(float)
     unit = (cells + jr.uniform(jitter_key, (n, len(box)))) / n
     return box.unscale(2 * unit - 1)
 
 
-def chebyshev(box: Box, counts: tuple[int, ...]) -> Float[Array, "n d"]:
+@checked
+def chebyshev(box: Box, counts: tuple[Count, ...]) -> Float[Array, "n d"]:
     """The Chebyshev nodes of every axis in scaled units, and all their combinations.
 
     A smooth dependence on λ is learned best from them: they crowd at the ends of a
@@ -121,16 +109,13 @@ def chebyshev(box: Box, counts: tuple[int, ...]) -> Float[Array, "n d"]:
         counts: nodes along each axis; 1 takes its middle.
 
     Raises:
-        ValueError: not one positive count for each axis.
-        TypeError: `box` is no `Box`.
+        ValueError: not one count for each axis.
 
     >>> print(chebyshev(Box(a=(2, 2), b=(-4, 4)), (1, 3)).round(2) + 0.0)
     [[ 2.   -3.46]
      [ 2.    0.  ]
      [ 2.    3.46]]
     """
-    checks.instance("box", box, Box)
-    counts = _sizes("counts", counts, 1)
     if len(counts) != len(box):
         raise ValueError(f"counts = {counts}, expected {len(box)}, one for each axis")
     middles = [(jnp.arange(float(n)) + 0.5) / n for n in counts]
@@ -154,10 +139,11 @@ def lattice(n: int, d: int) -> Float[np.ndarray, "n d"]:
     return (0.5 + np.outer(np.arange(n), root ** -np.arange(1.0, d + 1))) % 1
 
 
+@checked
 def conditions(
     problem: AbstractPDE,
-    n_initial: int = 50,
-    n_boundary: int = 50,
+    n_initial: CountOrZero = 50,
+    n_boundary: CountOrZero = 50,
     *,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "I d"], Float[Array, "B d"]]:
@@ -165,17 +151,9 @@ def conditions(
 
     Without a coordinate `t` that is not periodic there are no initial points, and
     without another one that is not periodic no boundary points.
-
-    Raises:
-        ValueError: a negative number of points, or no key.
-        TypeError: `problem` is no `AbstractPDE`.
     """
-    checks.instance("problem", problem, AbstractPDE)
-    n_initial = checks.count("n_initial", n_initial, 0)
-    n_boundary = checks.count("n_boundary", n_boundary, 0)
     box = problem.domain
-    keys = jr.split(checks.random_key("key", key), 3)
-    initial_key, boundary_key, side_key = keys
+    initial_key, boundary_key, side_key = jr.split(key, 3)
     time = [i for i, there in enumerate(has_ends(box, time=True)) if there]
     space = [i for i, there in enumerate(has_ends(box, time=False)) if there]
     initial = uniform(box, (n_initial if time else 0,), key=initial_key)
@@ -191,12 +169,13 @@ def conditions(
     return initial, boundary
 
 
+@checked
 def residual_adaptive(
     size: Callable[[Float[Array, "c d"]], Float[Array, " c"]],
     box: Box,
-    n: int,
+    n: Count,
     *,
-    candidates: int = 4096,
+    candidates: Count = 4096,
     key: PRNGKeyArray,
 ) -> Float[Array, "n d"]:
     """Collocation points drawn where the residual is large.
@@ -213,16 +192,12 @@ def residual_adaptive(
         key: a JAX random key.
 
     Raises:
-        ValueError: fewer candidates than points, no key, or a residual that is not one
-            finite number for each candidate.
-        TypeError: `size` is no function, or `box` no `Box`.
+        ValueError: fewer candidates than points, or a residual that is not one finite
+            number for each candidate.
     """
-    checks.function("size", size)
-    checks.instance("box", box, Box)
-    n, candidates = checks.count("n", n), checks.count("candidates", candidates)
     if n > candidates:
         raise ValueError(f"n = {n}, expected at most candidates = {candidates}")
-    point_key, draw_key = jr.split(checks.random_key("key", key))
+    point_key, draw_key = jr.split(key)
     points = uniform(box, (candidates,), key=point_key)
     r = jnp.abs(checks.array("size(points)", size(points), candidates, finite=True))
     # The largest n of log p + Gumbel noise are a draw without replacement.
@@ -231,11 +206,4 @@ def residual_adaptive(
 
 
 def _cube(shape: tuple[int, ...], d: int, key: PRNGKeyArray) -> Array:
-    checks.random_key("key", key)
-    return jr.uniform(key, (*_sizes("shape", shape, 0), d), minval=-1, maxval=1)
-
-
-def _sizes(name: str, value: Sequence[int], least: int) -> tuple[int, ...]:
-    if not isinstance(value, tuple | list):
-        raise ValueError(f"{name} = {value!r}, expected a tuple of integers")
-    return tuple(checks.count(f"{name}[{i}]", n, least) for i, n in enumerate(value))
+    return jr.uniform(key, (*shape, d), minval=-1, maxval=1)

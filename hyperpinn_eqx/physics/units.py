@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64
 
+from .._arguments import Positive, checked
 from ..box import Box
 from ..networks.jets import Jet
 from ..problems.base import AbstractPDE, has_ends, unpack
@@ -90,7 +91,8 @@ class Dimensionless(AbstractPDE):
         return jnp.asarray(zero, tx.dtype) + jnp.asarray(length, tx.dtype) * tx
 
 
-def dimensionless(problem: AbstractPDE, scale: float | None = None) -> Dimensionless:
+@checked
+def dimensionless(problem: AbstractPDE, scale: Positive | None = None) -> Dimensionless:
     """A family in units of its own, found from what its author says.
 
     The mean of u and its range are those of the initial and boundary values. Where

@@ -5,6 +5,7 @@ from importlib import resources
 from typing import Any
 
 from .. import _arguments as checks
+from .._arguments import checked
 from ..networks.checkpoint import load
 from ..networks.model import AbstractModel
 
@@ -24,6 +25,7 @@ def pretrained_names() -> list[str]:
     )
 
 
+@checked
 def load_pretrained(name: str) -> AbstractModel:
     """A trained model that comes with the package.
 
@@ -42,6 +44,7 @@ def load_pretrained(name: str) -> AbstractModel:
         return load(path)
 
 
+@checked
 def load_card(name: str) -> dict[str, Any]:
     """The model card of a shipped model: how it was trained, and its errors.
 

@@ -201,8 +201,7 @@ class AbstractODE(eqx.Module):
         numbers.
 
         Raises:
-            ValueError: λ or, later, the state has the wrong shape or is not finite, or
-                λ is not positive where its whole range is.
+            ValueError: λ is not positive where its whole range is.
 
         Warns:
             UserWarning: λ lies outside the range.

@@ -4,9 +4,9 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Float64
+from jaxtyping import Array, Float, Float64
 
-from .. import _arguments as checks
+from .._arguments import ArrayLike, MayBeEmpty, checked
 from ..box import Box
 from ..networks.jets import Jet
 from .base import AbstractPDE
@@ -42,8 +42,12 @@ class Burgers(AbstractPDE):
     ) -> Float[Array, ""]:
         return jnp.zeros_like(tx[1])
 
+    @checked
     def exact(
-        self, t: ArrayLike, x: ArrayLike, nu: ArrayLike
+        self,
+        t: MayBeEmpty[Float64[ArrayLike, "..."]],
+        x: MayBeEmpty[Float64[ArrayLike, "..."]],
+        nu: MayBeEmpty[Float64[ArrayLike, "..."]],
     ) -> Float64[np.ndarray, "*n"]:
         """The exact solution by the Cole-Hopf transformation.
 
@@ -62,16 +66,13 @@ class Burgers(AbstractPDE):
             u, with an absolute error of at most 1e-12.
 
         Raises:
-            ValueError: t outside [0, 1], x outside [-1, 1], or ν below 0.001; shapes
-                that do not broadcast; numbers that JAX traces.
+            ValueError: t outside [0, 1], x outside [-1, 1], or ν below 0.001.
         """
-        given = {}
-        for name, value, low, high in (
+        for name, a, low, high in (
             ("t", t, 0.0, 1.0),
             ("x", x, -1.0, 1.0),
             ("nu", nu, 1e-3, np.inf),
         ):
-            a = checks.numpy_array(name, value, "...", empty=True)
             # The slack admits the float32 neighbours of the ends.
             inside = (a >= low - 1e-7) & (a <= high + 1e-7) & np.isfinite(a)
             if not inside.all():
@@ -79,8 +80,6 @@ class Burgers(AbstractPDE):
                     f"{name} = {a[~inside].flat[0]:g}, expected a value in "
                     f"[{low:g}, {high:g}]"
                 )
-            given[name] = a
-        t, x, nu = checks.broadcast(**given)
         return sine_wave(np.clip(t, 0, 1), x, nu)
 
 

@@ -4,9 +4,9 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Float64
+from jaxtyping import Array, Float, Float64
 
-from .. import _arguments as checks
+from .._arguments import ArrayLike, Finite, MayBeEmpty, checked
 from ..box import Box
 from ..networks.jets import Jet
 from .base import AbstractPDE
@@ -40,8 +40,12 @@ class BurgersWave(AbstractPDE):
         a, φ = lam
         return -a * jnp.sin(jnp.pi * (tx[1] - φ))
 
+    @checked
     def exact(
-        self, t: ArrayLike, x: ArrayLike, lam: Float[ArrayLike, " 2"]
+        self,
+        t: MayBeEmpty[Finite[Float64[ArrayLike, "..."]]],
+        x: MayBeEmpty[Finite[Float64[ArrayLike, "..."]]],
+        lam: Finite[Float64[ArrayLike, " 2"]],
     ) -> Float64[np.ndarray, "*n"]:
         """The exact solution, a u₁(a t, x - φ; ν / a), where u₁ is that of a = 1.
 
@@ -54,16 +58,13 @@ class BurgersWave(AbstractPDE):
             u, with an absolute error of about 1e-12.
 
         Raises:
-            ValueError: t outside [0, 1], a outside (0, 50], or numbers that are not
-                finite or do not broadcast.
+            ValueError: t outside [0, 1], or a outside (0, 50].
         """
-        a, φ = checks.numpy_array("lam", lam, 2, finite=True)
-        t = checks.numpy_array("t", t, "...", finite=True, empty=True)
-        x = checks.numpy_array("x", x, "...", finite=True, empty=True)
+        a, φ = lam
         # Beyond, ν / a is smaller than `sine_wave` can do.
         if not 0 < a <= 50:
             raise ValueError(f"lam: a = {a:g}, expected a number above 0, at most 50")
         if np.any((t < 0) | (t > 1)):
             raise ValueError(f"t = {t}, expected times in [0, 1]")
-        t, x = checks.broadcast(t=t, x=x)
+        t, x = np.broadcast_arrays(t, x)
         return np.asarray(a * sine_wave(a * t, x - φ, self.viscosity / a))

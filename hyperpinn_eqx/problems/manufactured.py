@@ -6,12 +6,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from .. import _arguments as checks
+from .._arguments import checked
 from ..box import Box
 from ..networks.jets import Jet, jets
 from .base import AbstractPDE
 
 
+@checked
 class Manufactured(AbstractPDE):
     """The same equation with a source that makes a chosen function its solution.
 
@@ -25,9 +26,6 @@ class Manufactured(AbstractPDE):
         solution: from one point, shape (d,), and λ, shape () for one parameter and
             (p,) for several, to v, shape (); written with `jax.numpy`.
 
-    Raises:
-        TypeError: `problem` is no `AbstractPDE`, or `solution` no function.
-
     >>> from hyperpinn_eqx import AllenCahn, residuals
     >>> def v(tx, lam):
     ...     return jnp.exp(-lam * tx[0]) * jnp.cos(tx[1])
@@ -40,11 +38,6 @@ class Manufactured(AbstractPDE):
 
     problem: AbstractPDE
     solution: Callable[[Array, Array], Array] = eqx.field(static=True)
-
-    def __init__(self, problem: AbstractPDE, solution: Callable[[Array, Array], Array]):
-        checks.instance("problem", problem, AbstractPDE)
-        checks.function("solution", solution)
-        self.problem, self.solution = problem, solution
 
     def _check_says_nothing(self, name: str, place: str) -> None:
         """It prescribes v wherever it is asked, and so needs no place to be."""

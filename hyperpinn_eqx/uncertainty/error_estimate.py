@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Float64, PRNGKeyArray
 
-from .. import _arguments as checks
 from .. import _programs as programs
+from .._arguments import ArrayLike, Count, TwoOrMore, checked
 from ..networks.jets import jets
 from ..networks.model import AbstractModel, cast
 from ..physics.metrics import FamilyError, physical
@@ -22,13 +22,14 @@ from ..training.linear_system import residual_rows
 _DAMPING = 1e-12
 
 
+@checked
 def estimated_error(
     model: AbstractModel,
     problem: AbstractPDE,
     *,
-    n_lam: int = 64,
-    n_points: int = 2000,
-    lams: Float[ArrayLike, " M *p"] | None = None,
+    n_lam: TwoOrMore = 64,
+    n_points: Count = 2000,
+    lams: Float64[ArrayLike, " M *p"] | None = None,
     key: PRNGKeyArray,
 ) -> FamilyError:
     """The error over values of λ, estimated from the residual, in float64.
@@ -59,9 +60,8 @@ def estimated_error(
         was known. NaN where the model is not finite.
 
     Raises:
-        ValueError: fewer than two λ; no points; a λ that makes no sense; a problem with
-            other parameters than the model; no key.
-        TypeError: no model, or no problem.
+        ValueError: a λ outside of what the problem allows, or a problem with other
+            parameters than the model.
 
     >>> import hyperpinn_eqx as hpx
     >>> model = hpx.load_pretrained("burgers-hyperpinn")
@@ -70,11 +70,6 @@ def estimated_error(
     >>> print(told.relative_l2 < 1e-2)
     [ True False]
     """
-    checks.instance("model", model, AbstractModel)
-    checks.instance("problem", problem, AbstractPDE)
-    checks.random_key("key", key)
-    n_lam = checks.count("n_lam", n_lam, 2)
-    n_points = checks.count("n_points", n_points)
     box = problem.parameters
     if model.parameters.names != box.names:
         raise ValueError(f"problem has {box}, expected {model.parameters} as the model")

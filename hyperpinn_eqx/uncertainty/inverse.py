@@ -2,16 +2,17 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 from jax.scipy.special import ndtri
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from .. import _arguments as checks
+from .._arguments import ArrayLike, at_least, checked
 from ..box import Box
 from ..physics.sampling import lattice
 from .posterior import Fit, Inference, warn
@@ -27,13 +28,14 @@ _PRIOR = 3.0
 _BLOCK = 65536
 
 
+@checked
 def infer(
     predict: Callable[[Float[Array, " p"]], Array],
-    observations: Float[ArrayLike, "..."],
+    observations: ArrayLike,
     box: Box,
     *,
-    noise: Float[ArrayLike, "..."] | None = None,
-    samples: int = 1000,
+    noise: ArrayLike | None = None,
+    samples: Annotated[int, at_least(16)] = 1000,
 ) -> Inference:
     """λ from noisy observations, by differentiating through their prediction.
 
@@ -70,9 +72,8 @@ def infer(
         ValueError: observations that are infinite, all missing, or of another shape
             than the predictions; noise that is not positive, or does not broadcast to
             them; unknown noise with no more observations than parameters (an interval
-            of NaN, where JAX traces them); fewer than 16 samples; a box without a free
-            parameter; predictions that are complex, or none that is finite.
-        TypeError: `predict` is no function, or `box` no `Box`.
+            of NaN, where JAX traces them); a box without a free parameter; predictions
+            that are complex, or none that is finite.
 
     Warns:
         UserWarning: the best λ lies on an end of its range, and the observations want
@@ -87,8 +88,6 @@ def infer(
     >>> print(found.lam.round(1), (low < 2) & (2 < high))
     [2.] [ True]
     """
-    checks.function("predict", predict)
-    checks.instance("box", box, Box)
     free = len(_free(box))
     if not free:
         raise ValueError(f"box = {box}, expected one with a free parameter")
@@ -102,7 +101,6 @@ def infer(
         )
     known = None if noise is None else _numbers("noise", noise, np.inf)
     _look_at(seen, known, noise, free)
-    samples = checks.count("samples", samples, 16)
     found, fit = _compiled(prediction, box, samples)(arrays, seen, known)
     if not isinstance(found.weights, jax.core.Tracer):
         if not jnp.isfinite(found.weights).all():

@@ -7,9 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
-from .. import _arguments as checks
+from .._arguments import ArrayLike, Probability, checked
 from ..box import Box
 from ..networks.main import precision
 
@@ -22,6 +22,7 @@ _IMPROBABLE = 4.75
 _ROUGHLY = 1.2
 
 
+@checked
 class Inference(eqx.Module):
     """What noisy observations say about λ.
 
@@ -39,9 +40,6 @@ class Inference(eqx.Module):
         weights: how much each of them counts, with a sum of 1, shape (S,): together
             they are the posterior, however skewed or cut off.
         noise: the standard deviation of the noise, as given, or as estimated.
-
-    Raises:
-        ValueError: arrays of other shapes.
     """
 
     lam: Float[Array, "*batch p"]
@@ -49,27 +47,6 @@ class Inference(eqx.Module):
     samples: Float[Array, "*batch S p"]
     weights: Float[Array, "*batch S"]
     noise: Float[Array, "..."]
-
-    def __init__(
-        self,
-        lam: Float[ArrayLike, " p"],
-        covariance: Float[ArrayLike, "p p"],
-        samples: Float[ArrayLike, "S p"],
-        weights: Float[ArrayLike, " S"],
-        noise: Float[ArrayLike, "..."],
-    ):
-        self.lam = checks.array("lam", lam, "p")
-        self.covariance = checks.array("covariance", covariance, "p", "p")
-        self.samples = checks.array("samples", samples, "S", "p")
-        self.weights = checks.array("weights", weights, "S")
-        self.noise = checks.array("noise", noise, "...")
-        p, n = len(self.lam), len(self.weights)
-        if self.covariance.shape != (p, p) or self.samples.shape != (n, p):
-            raise ValueError(
-                f"lam, covariance, samples and weights have shapes {self.lam.shape}, "
-                f"{self.covariance.shape}, {self.samples.shape} and "
-                f"{self.weights.shape}, expected (p,), (p, p), (S, p) and (S,)"
-            )
 
     @property
     def effective(self) -> Float[Array, "..."]:
@@ -81,8 +58,9 @@ class Inference(eqx.Module):
         with precision(self.weights.dtype):
             return 1 / jnp.sum(self.weights**2, axis=-1)
 
+    @checked
     def interval(
-        self, level: float = 0.9
+        self, level: Probability = 0.9
     ) -> tuple[Float[Array, "... p"], Float[Array, "... p"]]:
         """The central credible interval: as probable to be missed on either side.
 
@@ -91,13 +69,7 @@ class Inference(eqx.Module):
 
         Returns:
             Lower and upper ends in physical units, each of shape (p,).
-
-        Raises:
-            ValueError: a level that is not between 0 and 1.
         """
-        level = checks.positive("level", level)
-        if level >= 1:
-            raise ValueError(f"level = {level}, expected a number below 1")
         with precision(self.samples.dtype):
             low, high = _quantiles(self.samples, self.weights, (1 - level) / 2)
         return low, high
@@ -153,7 +125,7 @@ def warn(found: Inference, box: Box, fit: Fit, known: bool) -> None:
                     f"range, {end[j]:g}, and the observations want it beyond, by "
                     f"{beyond:.2g} standard deviations: the interval means nothing "
                     "if the range is wrong",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
     misfit = float(fit.misfit)
     times = (misfit / count) ** 0.5
@@ -165,7 +137,7 @@ def warn(found: Inference, box: Box, fit: Fit, known: bool) -> None:
             f"observations: they miss the best prediction by {times:.2g} times the "
             "noise, as a root mean square: the interval means nothing unless "
             "predictions and noise are right",
-            stacklevel=3,
+            stacklevel=4,
         )
     effective, n = float(found.effective), len(found.weights)
     # To the last digit, only one sample fits, and no interval is needed.
@@ -173,7 +145,7 @@ def warn(found: Inference, box: Box, fit: Fit, known: bool) -> None:
     if effective < min(10, n / 20) and width > 100 * tolerance**2:
         warnings.warn(
             f"samples = {n} are worth {effective:.2g} only, and intervals are rough",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -85,7 +85,7 @@ def test_every_option_of_a_command_is_on_its_page(command, capsys):
         (
             "function",
             "uniform",
-            "(box: Box, shape: tuple[int, ...], *, key: PRNGKeyArray)",
+            "(box: Box, shape: Shape, *, key: PRNGKeyArray)",
             "Float[Array, '*shape d']",
         ),
         (
@@ -105,7 +105,7 @@ def test_every_option_of_a_command_is_on_its_page(command, capsys):
         (
             "class",
             "MainNetSpec",
-            "(sizes: tuple[int, ...], inputs: Box, outputs: Box | None = None, "
+            "(sizes: tuple[Count, ...], inputs: Box, outputs: Box | None = None, "
             "bounded: bool = True, odd: str | None = None)",
             None,
         ),

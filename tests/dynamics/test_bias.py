@@ -128,14 +128,6 @@ def test_a_network_computes_in_its_own_precision(computes_in_its_own_precision, 
     computes_in_its_own_precision(better, net, state)
 
 
-@pytest.mark.parametrize("shift", [add_bias, remove_bias])
-@pytest.mark.parametrize("dt", [0.0, -0.1, float("nan"), float("inf")], ids=str)
-def test_a_bad_time_step_is_an_error(shift, dt):
-    message = f"^dt = {dt}, expected a finite number above 0$"
-    with pytest.raises(ValueError, match=message):
-        shift(jnp.sin, bdf(2), dt)
-
-
 @pytest.mark.parametrize("value", [jnp.ones(1), 1.0, jnp.ones((2, 2))], ids=repr)
 def test_a_field_gives_a_slope_for_each_component(value, unchecked):
     with pytest.raises(ValueError, match=r"^field\(x\) has shape .*, expected \(2,\)$"):
@@ -156,10 +148,3 @@ def test_a_field_without_its_bias_takes_one_state(shape, unchecked):
     field = remove_bias(jnp.sin, adams_moulton(1), 0.1)
     with pytest.raises(ValueError, match=r"^x has shape \(.*\), expected \(d,\)$"):
         field(jnp.ones(shape))
-
-
-def test_junk(throw_junk_at):
-    good = {"scheme": adams_moulton(1), "field": jnp.sin}
-    throw_junk_at(hpx.remove_bias, **good, dt=0.1)
-    throw_junk_at(hpx.add_bias, **good, dt=0.1)
-    throw_junk_at(remove_bias(**good, dt=0.1), x=np.ones(2))

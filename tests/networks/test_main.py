@@ -223,11 +223,6 @@ def test_points_and_sizes_may_be_whole_numbers_in_any_sequence(kind, getkey, unc
     assert MainNetSpec(kind([2, 5, 4, 1]), DOMAIN) == SPEC
 
 
-def test_bounded_is_true_or_false(unchecked):
-    with pytest.raises(ValueError, match="bounded = 'no', expected one of True, False"):
-        MainNetSpec((2, 1), DOMAIN, bounded="no")
-
-
 def test_weights_may_be_lists(unchecked):
     spec = MainNetSpec((2, 1), DOMAIN)
     net = hpx.MainNet([[[3, 4]]], [np.array([5])], spec)
@@ -282,17 +277,6 @@ def test_junk_for_a_network(throw_junk_at, getkey):
         throw_junk_at(init(spec, getkey()), point=np.array([0.5, -2.0]), examples=25)
 
 
-def test_junk_for_a_spec(throw_junk_at):
-    good = {"sizes": (2, 5, 2), "inputs": DOMAIN, "outputs": TWO_OUTPUTS.outputs}
-    throw_junk_at(hpx.MainNetSpec, **good, bounded=True, odd=None)
-    throw_junk_at(hpx.MainNetSpec, sizes=(2, 1), inputs=ODD.inputs, odd="x")
-    throw_junk_at(MainNetSpec.from_config, config=SPEC.config())
-    throw_junk_at(SPEC.scale, points=np.array([[0.5, -2.0]]))
-    throw_junk_at(TURN.scale, points=np.array([[0.5, -2.0]]))
-    throw_junk_at(MainNetSpec((2, 1), DOMAIN).unflatten, theta=np.array([0.5, -2.0, 1]))
-    throw_junk_at(MainNetSpec((2, 1), DOMAIN).init, key=jax.random.key(0))
-
-
 @pytest.mark.parametrize(
     "change",
     [{"inputs": 3}, {"inputs": {"t": [0, 1, "log", 3]}}, {"depth": 3}, {"outputs": {}}],
@@ -305,12 +289,6 @@ def test_the_config_of_something_else_is_an_error(change):
     del config["sizes"]
     with pytest.raises(ValueError, match="config = .*, expected that of a spec"):
         MainNetSpec.from_config(config)
-
-
-@pytest.mark.parametrize("sizes", [(2,), (), (2, 0, 1), (2, -3, 1)], ids=str)
-def test_bad_sizes_are_errors(sizes):
-    with pytest.raises(ValueError, match="sizes = .*expected 2 or more widths >= 1"):
-        MainNetSpec(sizes, DOMAIN)
 
 
 def test_ranges_that_do_not_fit_the_sizes_are_errors():

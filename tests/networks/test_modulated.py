@@ -197,20 +197,3 @@ def test_film_needs_something_to_scale(unchecked):
 
 
 GOOD = {"main": MAIN, "parameters": LAM, "hidden": (4, 3)}
-
-
-def test_junk_for_film(throw_junk_at):
-    throw_junk_at(hpx.FiLM, **GOOD, key=jr.key(0), examples=10)
-
-
-def test_junk_for_low_rank(throw_junk_at):
-    throw_junk_at(hpx.LowRank, **GOOD, rank=2, key=jr.key(0), examples=10)
-
-
-def test_junk_for_a_last_layer(throw_junk_at):
-    throw_junk_at(hpx.LastLayer, **GOOD, key=jr.key(0), examples=10)
-
-
-def test_junk_for_their_parts(throw_junk_at, way):
-    scaled = np.array([0.5, 0.0, -0.5])
-    throw_junk_at(build(way).generate, scaled=scaled, examples=10)

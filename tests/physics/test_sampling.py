@@ -112,18 +112,9 @@ def test_means_over_nodes_of_a_periodic_axis_converge_as_fast_as_they_can(x64):
     np.testing.assert_allclose(points[:, 0], np.full(20, 0.5), rtol=1e-15)
 
 
-@pytest.mark.parametrize(
-    ("counts", "said"),
-    [
-        ((), "counts = .*expected 2, one for each axis"),
-        ((3,), "counts = .3,., expected 2, one for each axis"),
-        ((3, 0), r"counts\[1\] = 0, expected an integer of at least 1"),
-        ((2, 2, 2), "counts = .2, 2, 2., expected 2, one for each axis"),
-    ],
-    ids=str,
-)
-def test_chebyshev_needs_a_positive_count_for_each_axis(counts, said):
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize("counts", [(3,), (2, 2, 2)], ids=str)
+def test_chebyshev_needs_a_count_for_each_axis(counts):
+    with pytest.raises(ValueError, match="counts = .*expected 2"):
         chebyshev(BOX, counts)
 
 
@@ -285,19 +276,6 @@ def test_no_points_are_no_error(heat, getkey):
     assert initial.shape == boundary.shape == (0, 2)
 
 
-def test_sizes_may_be_numpys_and_keys_of_the_old_kind(unchecked):
-    new, old = jax.random.key(0), jax.random.PRNGKey(0)
-    three = np.int64(3)
-    np.testing.assert_array_equal(
-        hpx.uniform(BOX, [three], key=old), hpx.uniform(BOX, (3,), key=new)
-    )
-    new, old = jax.random.key(1), jax.random.PRNGKey(1)
-    np.testing.assert_array_equal(
-        hpx.spread(BOX, three, key=old), hpx.spread(BOX, 3, key=new)
-    )
-    np.testing.assert_array_equal(chebyshev(BOX, [2, three]), chebyshev(BOX, (2, 3)))
-
-
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -341,16 +319,5 @@ def test_a_batch_that_does_not_fit_together_is_an_error(name, value, said, unche
         hpx.Batch(**BATCH | {name: value})
 
 
-def test_junk_for_samplers(heat, throw_junk_at, getkey):
-    key = getkey()
-    throw_junk_at(hpx.uniform, box=BOX, shape=(2, 1), key=key)
-    throw_junk_at(hpx.log_uniform, box=NU, shape=(3,), key=key)
-    throw_junk_at(hpx.spread, box=BOX, n=3, key=key)
-    throw_junk_at(hpx.chebyshev, box=BOX, counts=(2, 1))
-    throw_junk_at(hpx.conditions, problem=heat, n_initial=2, n_boundary=2, key=key)
-
-
-def test_junk_for_adaptive_points_and_batches(throw_junk_at, getkey):
-    good = {"size": lambda p: p[:, 0], "box": BOX, "n": 1, "candidates": 4}
-    throw_junk_at(hpx.residual_adaptive, **good, key=getkey())
+def test_junk_for_batches(throw_junk_at):
     throw_junk_at(hpx.Batch, **BATCH)

@@ -51,7 +51,3 @@ def test_coordinates_broadcast(x64):
 
 def test_it_holds_no_arrays():
     assert jax.tree.leaves(hpx.AllenCahn()) == []
-
-
-def test_junk(throw_junk_at):
-    throw_junk_at(hpx.AllenCahn)

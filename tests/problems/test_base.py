@@ -112,18 +112,6 @@ def test_a_system_with_a_wrong_attribute_cannot_be_made(attribute):
         wrong()
 
 
-def test_junk_for_attributes(heat, throw_junk_at):
-    def equation(**attributes):
-        return type("Heat", (type(heat),), attributes)()
-
-    throw_junk_at(
-        equation,
-        domain=heat.domain,
-        parameters=heat.parameters,
-        derivatives=heat.derivatives,
-    )
-
-
 def test_problems_are_static_under_jit(heat):
     assert jax.tree.leaves(heat) == []
 

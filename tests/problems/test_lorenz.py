@@ -132,10 +132,3 @@ def test_a_state_may_be_a_list_of_integers(unchecked):
 def test_a_state_that_is_none_is_an_error(state, said, unchecked):
     with pytest.raises(ValueError, match=said):
         Lorenz()(np.array([10, 2, 28]))(state)
-
-
-def test_junk(throw_junk_at):
-    lam, x = np.array([10, 2.0, 28]), np.array([1.0, 2.0, 3.0])
-    throw_junk_at(hpx.Lorenz)
-    throw_junk_at(hpx.AbstractODE.__call__, self=Lorenz(), lam=lam, only=["lam"])
-    throw_junk_at(Lorenz()(lam), x=x)

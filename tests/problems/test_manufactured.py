@@ -115,14 +115,3 @@ def test_a_model_that_is_the_solution_has_no_error(problem):
     wrong = Manufactured(problem, lambda p, lam: v(p, lam) + 0.1)
     error = hpx.family_error(model, wrong, n_lam=3, n_t=3, n_x=4)
     np.testing.assert_allclose(error.mse, [0.01] * 3, rtol=1e-10)
-
-
-def test_a_problem_and_a_function_are_asked_for(unchecked):
-    with pytest.raises(TypeError, match=r"problem = .*call the class: AllenCahn\(\)"):
-        Manufactured(hpx.AllenCahn, one)
-    with pytest.raises(TypeError, match="solution = 3, expected a function"):
-        Manufactured(hpx.AllenCahn(), 3)
-
-
-def test_junk(throw_junk_at):
-    throw_junk_at(hpx.Manufactured, problem=hpx.AllenCahn(), solution=one)

@@ -61,7 +61,3 @@ def test_the_conditions_are_those_of_the_cloud(x64):
         assert problem.boundary(jnp.array(point), lam) == expected
     start = problem.exact(0.0, 0.25, 0.0, lam)
     np.testing.assert_allclose(start, math.exp(-1 / 2), rtol=1e-14)
-
-
-def test_junk(throw_junk_at):
-    throw_junk_at(hpx.Plume)

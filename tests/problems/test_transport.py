@@ -92,7 +92,3 @@ def test_coordinates_broadcast(x64):
     u = problem.exact(t, x, lam)
     assert u.shape == (3, 5)
     np.testing.assert_array_equal(u[2, 1], problem.exact(1.0, 0.5, lam))
-
-
-def test_junk(throw_junk_at):
-    throw_junk_at(hpx.Transport)

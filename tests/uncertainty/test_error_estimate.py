@@ -173,13 +173,6 @@ def test_a_model_of_another_family_is_an_error(hyper):
         told(hyper, hpx.Burgers(), [0.01])
 
 
-def test_junk(hyper, heat, getkey, throw_junk_at):
-    good = {"model": hyper, "problem": heat, "n_lam": 2, "n_points": 5, "key": getkey()}
-    throw_junk_at(estimated_error, **good, examples=8)
-    lams = np.array([0.02, 0.9])
-    throw_junk_at(estimated_error, **good, lams=lams, only=["lams"], examples=15)
-
-
 def test_the_equation_is_asked_only_where_it_holds(x64, getkey):
     class Disk(hpx.AbstractPDE):
         """u_rr + u_r / r = -q, of which u = q (1 - r²) / 4 is the regular solution."""

@@ -475,7 +475,6 @@ def test_units_of_the_observations_change_nothing(unit, noise):
         ({"noise": 0.0}, "noise = 0.0, expected numbers above 0"),
         ({"noise": [0.1, 0.2]}, r"noise has shape \(2,\), expected one number"),
         ({"noise": np.ones((2, 20))}, "expected one number, or the shape"),
-        ({"samples": 15}, "expected an integer of at least 16"),
     ],
 )
 def test_what_makes_no_sense_is_an_error(unchecked, change, complaint):
@@ -489,9 +488,3 @@ def test_unknown_noise_needs_more_observations_than_parameters():
         infer(lambda lam: lam, np.array([1.0, 20.0]), PLANE)
     with pytest.raises(ValueError, match="1 observations"):
         infer(decay, np.where(TIMES < TIMES[1], observed(1.0), np.nan), RATE)
-
-
-@pytest.mark.filterwarnings("ignore:(box|observations|samples)")
-def test_junk(throw_junk_at):
-    good = {"predict": decay, "observations": observed(1.0), "box": RATE, "noise": 0.1}
-    throw_junk_at(infer, **good, samples=100, examples=25)

@@ -103,21 +103,3 @@ def test_few_samples_that_count_are_doubtful(x64):
         weights[:many] = 1 / many
         said = told([0.1, 0.2], [0.0, 0.0], 100 * np.eye(2), weights=weights)
         assert len(said) == (many < 10) and all("samples" in text for text in said)
-
-
-def test_the_arrays_of_a_result_fit_together(unchecked):
-    with pytest.raises(ValueError, match=r"expected \(p,\), \(p, p\), \(S, p\)"):
-        Inference(*map(np.ones, (2, (2, 2), (4, 2), 3, ())))
-
-
-@pytest.mark.parametrize("level", (0.0, 1.0, -0.5))
-def test_a_level_is_a_probability(unchecked, level):
-    found = Inference([1.0], [[1.0]], [[0.5], [1.5]], [0.5, 0.5], 0.1)
-    with pytest.raises(ValueError, match="level"):
-        found.interval(level)
-
-
-def test_junk(throw_junk_at):
-    arrays = GOOD | {"samples": np.ones((3, 2)), "weights": np.ones(3)}
-    throw_junk_at(Inference, **arrays, examples=25)
-    throw_junk_at(Inference(**arrays).interval, level=0.5, examples=25)
