@@ -71,12 +71,12 @@ def test_booleans_tell_only_what_finished():
 def test_there_is_an_end_for_each_solution_and_what_finished_is_finite():
     states = np.ones((2, 4, 1))
     states[1, 3] = np.nan
-    check_ends([True, False], states)
+    check_ends(np.array([True, False]), states)
     jax.jit(lambda found: check_ends(found, states))(np.array([True, True]))
     with pytest.raises(ValueError, match=r"states holds nan at \(1, 3, 0\)"):
-        check_ends([False, True], states)
+        check_ends(np.array([False, True]), states)
     with pytest.raises(ValueError, match="result has shape .*expected"):
-        check_ends([True], states)
+        check_ends(np.array([True]), states)
 
 
 def test_reasons_name_the_time_of_the_last_state_before_the_first_gap():
