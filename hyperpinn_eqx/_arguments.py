@@ -186,10 +186,11 @@ def _each(
 
 def _sequence(convert: Convert | None, empty: bool) -> Convert:
     def convert_all(name: str, values: Any, sizes: dict) -> tuple[Any, ...]:
-        plain = isinstance(values, Sequence) and not isinstance(values, str | bytes)
-        if not plain or not (values or empty):
-            some = "" if empty else ", not empty"
-            raise ValueError(f"{name} = {values!r}, expected a tuple or list{some}")
+        some = isinstance(values, Sequence) and not isinstance(values, str | bytes)
+        some |= isinstance(values, np.ndarray | Array) and values.ndim == 1
+        if not some or not (empty or len(values)):
+            kind = "a tuple or list" + ", not empty" * (not empty)
+            raise ValueError(f"{name} = {values!r}, expected {kind}")
         return _each(convert, name, values, sizes)
 
     return convert_all

@@ -246,8 +246,9 @@ def test_errors_tell_the_place():
 
 
 def test_sequences_become_tuples():
-    found = simulate(LAM, START, widths=[np.int64(3), 4], shape=[])
-    assert found["widths"] == (3, 4) and found["shape"] == ()
+    for widths in ([np.int64(3), 4], np.array([3, 4]), jnp.array([3, 4])):
+        found = simulate(LAM, START, widths=widths, shape=[])
+        assert found["widths"] == (3, 4) and found["shape"] == ()
 
 
 def test_what_jax_traces_is_checked_for_its_shape():
