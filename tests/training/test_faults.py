@@ -206,7 +206,8 @@ def test_a_read_only_folder_is_an_error_before_the_training(tmp_path, ordinary_u
 # the output of this one may be a file as well.
 FULL_DISK = """
 import errno, os, pathlib, resource, sys, warnings
-from hyperpinn_eqx import Journal, files
+from hyperpinn_eqx import Journal
+from hyperpinn_eqx import _files as files
 
 def limit(size):
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
