@@ -33,11 +33,21 @@ def signature(app, what, name, obj, options, arguments, returns):
     return fields(tree, obj), None
 
 
+class Unmarked(ast.NodeTransformer):
+    """Drops from a type what only says how it is checked."""
+
+    def visit_Subscript(self, node):
+        self.generic_visit(node)
+        mark = getattr(node.value, "id", None)
+        return node.slice if mark in ("Finite", "MayBeEmpty") else node
+
+
 def text(node):
     """The code of a node; ' d', which keeps linters quiet, is 'd'."""
     if isinstance(node, ast.Constant):
         return str(node.value)
-    return re.sub(r"' (\w+)'", r"'\1'", ast.unparse(node))
+    plain = ast.unparse(Unmarked().visit(node))
+    return re.sub(r"' (\w+)'", r"'\1'", plain)
 
 
 def written(tree):
