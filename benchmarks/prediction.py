@@ -3,10 +3,9 @@
     python benchmarks/prediction.py [--quick]
 
 The networks of the three shipped Burgers models for one ν, in float32, compiled, in
-four ways: point by point under `vmap`; feature-first, where each layer is one product
-with features x points; that with the products of narrow layers written out; and in
-blocks of points, whose features stay in a core's cache. Every network is offered every
-way; the ratio of each one's fastest counts.
+three ways: point by point under `vmap`; feature-first, where each layer is one product
+with features x points; and that in blocks of points, whose features stay in a core's
+cache. Every network is offered every way; the ratio of each one's fastest counts.
 
 Then the cost of a new ν (running the hypernetwork, or folding ν into a baseline's
 first bias), and where the time of a prediction goes. About a minute on two cores.
@@ -45,11 +44,6 @@ def feature_first(u: hpx.MainNet, points: jax.Array) -> jax.Array:
     return hpx.jets(u, points, ()).value
 
 
-def written_out(u: hpx.MainNet, points: jax.Array) -> jax.Array:
-    """The same, with the products of narrow layers written out."""
-    return hpx.jets(u, points, (), reverse=True).value
-
-
 def in_blocks(way: Way) -> Way:
     """One block of points after the other."""
 
@@ -80,9 +74,8 @@ def probe(activation: Callable[[jax.Array], jax.Array]) -> Way:
 WAYS: dict[str, Way] = {
     "point by point": point_by_point,
     "feature-first": feature_first,
+    f"in blocks of {BLOCK}": in_blocks(feature_first),
 }
-WAYS["written out"] = written_out
-WAYS[f"in blocks of {BLOCK}"] = in_blocks(feature_first)
 # ReLU costs next to nothing: what remains are the products.
 PROBES = {"tanh": probe(jnp.tanh), "ReLU": probe(jax.nn.relu)}
 

@@ -2,8 +2,9 @@
 
 import contextlib
 import functools
-import math
-from collections.abc import Callable, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import equinox as eqx
 import jax
@@ -14,6 +15,10 @@ from jaxtyping import Array, ArrayLike, Float
 from .. import _arguments as checks
 from .._blocks import auto_axes
 from .main import MainNet, precision
+
+# The axes of a derivative, in ascending order: () of the value, (1, 1) of ∂²/∂x².
+Axes = tuple[int, ...]
+Channels = dict[Axes, Array]
 
 
 class Jet(eqx.Module):
@@ -54,23 +59,20 @@ def jets(
     points: Float[ArrayLike, "n d"],
     derivatives: Sequence[str] = ("t", "x", "xx"),
     coordinates: Sequence[str] = ("t", "x"),
-    *,
-    reverse: bool = False,
 ) -> Jet:
     """The jet of `u` at n points.
 
-    A `MainNet` takes the fast way: all derivatives up to second order travel through
-    the layers together with the value, stacked as channels (forward-mode, Taylor
-    style), in the precision of its weights, whatever JAX's mode. Any other function is
-    differentiated by nested `jax.jvp` and gets the points as they are.
+    A `MainNet` takes the fast way: derivatives of any order travel through the layers
+    together with the value (Taylor mode; Griewank and Walther 2008, Evaluating
+    Derivatives, chapter 13), in the precision of its weights, whatever JAX's mode. Any
+    other function is differentiated by nested `jax.jvp` and gets the points as they
+    are.
 
     Args:
         u: a function of one point of shape (d,).
         points: shape (n, d), physical units.
         derivatives: words in the coordinates' letters, such as "xx" for ∂²/∂x².
         coordinates: one letter for every column of `points`.
-        reverse: promises that the result will be differentiated in reverse mode at
-            first, as the gradient of a loss is; narrow networks then take less time.
 
     Returns:
         A `Jet` whose arrays have shape (n,), or (n, k) if `u` has k outputs.
@@ -86,7 +88,7 @@ def jets(
     """
     checks.function("u", u)
     with precision(u.dtype) if isinstance(u, MainNet) else contextlib.nullcontext():
-        return _jets(u, points, derivatives, coordinates, reverse)
+        return _jets(u, points, derivatives, coordinates)
 
 
 def _jets(
@@ -94,7 +96,6 @@ def _jets(
     points: Float[ArrayLike, "n d"],
     derivatives: Sequence[str],
     coordinates: Sequence[str],
-    reverse: bool,
 ) -> Jet:
     points = checks.array("points", points, "n", "d", empty=True)
     letters = isinstance(coordinates, str)
@@ -102,7 +103,6 @@ def _jets(
         "coordinates", tuple(coordinates) if letters else coordinates
     )
     derivatives = _strings("derivatives", derivatives)
-    checks.choice("reverse", reverse, (True, False))
     if len(set(coordinates)) < len(coordinates):
         raise ValueError(f"coordinates = {coordinates}, expected different letters")
     if points.shape[1] != len(coordinates):
@@ -120,19 +120,13 @@ def _jets(
             raise ValueError(
                 f"derivatives: {word!r}, expected letters of {coordinates}"
             )
-    words = [tuple(coordinates.index(c) for c in word) for word in derivatives]
-    if (
-        isinstance(u, MainNet)
-        and all(len(word) <= 2 for word in words)
-        and not any(u.spec.inputs.log)
-        and not (u.spec.outputs and any(u.spec.outputs.log))
-    ):
-        narrow = reverse and max(u.spec.sizes) <= _NARROW
-        layer = _written_out_layer if narrow else _layer
-        value, channels = _mlp_jets(u, points.astype(u.dtype), words, layer)
+    axes = {w: tuple(sorted(map(coordinates.index, w))) for w in derivatives}
+    words = {(), *axes.values()}
+    if isinstance(u, MainNet):
+        channels = _network(u, points.astype(u.dtype), words)
     else:
-        value, channels = jax.vmap(lambda p: _generic_jet(u, p, words))(points)
-    return Jet(value, dict(zip(derivatives, channels, strict=True)))
+        channels = jax.vmap(lambda p: _nested(u, p, words))(points)
+    return Jet(channels[()], {word: channels[axes[word]] for word in derivatives})
 
 
 def _strings(name: str, values: Sequence[str]) -> tuple[str, ...]:
@@ -142,130 +136,109 @@ def _strings(name: str, values: Sequence[str]) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _generic_jet(
-    u: Callable, point: Float[Array, " d"], words: list[tuple[int, ...]]
-) -> tuple[Array, list[Array]]:
+def _nested(f: Callable, at: Float[Array, "*n d"], words: Iterable[Axes]) -> Channels:
+    """The value of f at points, and its derivatives by nested `jax.jvp`."""
+
     def along(f: Callable, axis: int) -> Callable:
-        tangent = jnp.zeros_like(point).at[axis].set(1)
+        tangent = jnp.zeros_like(at).at[..., axis].set(1)
         return lambda p: jax.jvp(f, (p,), (tangent,))[1]
 
-    channels = []
-    for word in words:
-        f = u
-        for axis in word:
-            f = along(f, axis)
-        channels.append(f(point))
-    return u(point), channels
+    return {word: functools.reduce(along, word, f)(at) for word in words}
 
 
-def _mlp_jets(
-    net: MainNet,
-    points: Float[Array, "n d"],
-    words: list[tuple[int, ...]],
-    apply: Callable[[Array, list[Array]], list[Array]],
-) -> tuple[Array, list[Array]]:
+def _network(net: MainNet, points: Float[Array, "n d"], words: set[Axes]) -> Channels:
+    # A derivative takes those along every part of its axes, shorter ones first.
+    parts = {
+        part
+        for word in words
+        for n in range(len(word) + 1)
+        for part in itertools.combinations(word, n)
+    }
+    order = sorted(parts, key=lambda part: (len(part), part))
+    seen = _nested(net.spec.scale, points, order)
     # Feature-first layout: the points are the long axis, which CPUs and GPUs like.
-    first = sorted({axis for word in words for axis in word})
-    second = sorted({tuple(sorted(word)) for word in words if len(word) == 2})
-    at: dict[tuple[int, ...], int] = {(axis,): 1 + i for i, axis in enumerate(first)}
-    at |= {pair: 1 + len(first) + i for i, pair in enumerate(second)}
-
-    box, odd = net.spec.inputs, net.spec.odd_axis
-    # Of an odd input the network sees the size, on half of the range; of one that is
-    # fixed, nothing.
-    lengths = [box.high[i] - box.low[i] for i in first]
-    rates = [
-        (4 if i == odd else 2) / length if length else 0.0
-        for i, length in zip(first, lengths, strict=True)
-    ]
-    seen = net.spec.scale(points).T
-    w = net.weights[0]
-    a = jax.lax.dot(w, seen) + net.biases[0][:, None]
-    slopes, curves = [], [jnp.zeros_like(a) for _ in second]
-    for axis, rate in zip(first, rates, strict=True):
-        if not box.periodic[axis]:
-            # The layer is linear in it: no slope depends on the point.
-            slopes.append(jnp.broadcast_to(w[:, axis, None] * rate, a.shape))
-            continue
-        angular = math.pi * rate
-        sine = len(box) + sum(box.periodic[:axis])
-        by_cosine, by_sine = w[:, axis, None], w[:, sine, None]
-        cosines, sines = seen[axis, None], seen[sine, None]
-        slopes.append(angular * (by_sine * cosines - by_cosine * sines))
-        if (axis, axis) in second:
-            wave = by_cosine * cosines + by_sine * sines
-            curves[second.index((axis, axis))] = -(angular**2) * wave
-    for w, b in zip(net.weights[1:], net.biases[1:], strict=True):
-        s = jnp.tanh(a)
-        ds = 1 - s * s
-        channels = [s] + [ds * slope for slope in slopes]
-        for (p, q), curve in zip(second, curves, strict=True):
-            bend = slopes[first.index(p)] * slopes[first.index(q)]
-            channels.append(ds * (curve - 2 * s * bend))
-        a, *rest = apply(w, channels)
-        a = a + b[:, None]
-        slopes, curves = rest[: len(first)], rest[len(first) :]
-
-    rows = jnp.stack([a, *slopes, *curves], axis=1)
-    if (outputs := net.spec.outputs) is not None:
-        pairs = zip(outputs.low, outputs.high, strict=True)
-        half = jnp.array([(hi - lo) / 2 for lo, hi in pairs], dtype=rows.dtype)
-        rows = rows * half[:, None, None]
-        mid = jnp.array(outputs.low, dtype=rows.dtype) + half
-        rows = rows.at[:, 0].add(mid[:, None])
-    if odd is not None:
-        sign = jnp.where(points[:, odd] < 0, -1, 1).astype(rows.dtype)
-        # Every derivative along the odd coordinate turns odd into even, or back.
-        turns = [0, *(int(axis == odd) for axis in first)]
-        turns += [pair.count(odd) for pair in second]
-        rows = rows * jnp.stack([sign ** (1 + n) for n in turns])[None]
-    columns = rows[0] if net.spec.sizes[-1] == 1 else jnp.moveaxis(rows, 0, -1)
-    return columns[0], [columns[at[tuple(sorted(word))]] for word in words]
+    a = {word: channel.T for word, channel in seen.items()}
+    for i, (w, b) in enumerate(zip(net.weights, net.biases, strict=True)):
+        a = _linear(w, b, _tanh(a) if i else a)
+    last = {word: channel.T for word, channel in a.items()}
+    # But for logarithmic ranges, outputs are linear in what the last layer gives.
+    outputs = net.spec.outputs
+    depth = len(order[-1]) if outputs and any(outputs.log) else 1
+    u = _elementwise(lambda v: net.spec.unscale(v, points), last, depth)
+    one = net.spec.sizes[-1] == 1
+    return {word: column[:, 0] if one else column for word, column in u.items()}
 
 
-def _layer(
-    w: Float[Array, "out in"], channels: list[Float[Array, "in n"]]
-) -> list[Float[Array, "out n"]]:
-    if "points" in auto_axes():
-        # Joined, they would not be split as the points are.
-        return [jax.lax.dot(w, channel) for channel in channels]
-    # Channels one after the other along the points: one long product.
-    joined = jax.lax.dot(w, jnp.concatenate(channels, axis=1))
-    return jnp.split(joined, len(channels), axis=1)
+def _tanh(a: Channels) -> Channels:
+    """The channels of s = tanh(a), which has s_i = q a_i and q_i = -2 s s_i."""
+    s: Channels = {(): jnp.tanh(a[()])}
+    q: Channels = {(): 1 - s[()] * s[()]}
+    for word in list(a)[1:]:
+        s[word] = _derivative(q, a, word)
+        q[word] = -2 * _derivative(s, s, word)
+    return s
 
 
-# The widest network whose products are written out.
-_NARROW = 16
+def _elementwise(f: Callable, a: Channels, depth: int) -> Channels:
+    """The channels of f(a), for an f of each number by itself.
+
+    Only the first `depth` derivatives of f are not zero.
+    """
+    channels: Channels = {(): f(a[()])}
+    if depth:
+        slopes = _elementwise(
+            lambda v: jax.jvp(f, (v,), (jnp.ones_like(v),))[1], a, depth - 1
+        )
+        channels |= {word: _derivative(slopes, a, word) for word in a if word}
+    return channels
 
 
-def _written_out_layer(
-    w: Float[Array, "out in"], channels: list[Float[Array, "in n"]]
-) -> list[Float[Array, "out n"]]:
-    return [_product(w, channel) for channel in channels]
-
-
-def _written_out(w: Float[Array, "out in"], x: Float[Array, "in n"]) -> Array:
-    terms = [w[:, j, None] * x[None, j] for j in range(x.shape[0])]
+def _derivative(f: Channels, g: Channels, word: Axes) -> Array:
+    """The derivative along a word of any u with u_i = f g_i, by the product rule."""
+    pairs: list[tuple[Axes, Axes]] = [((), word[:1])]
+    for axis in word[1:]:
+        by_f = [((*left, axis), right) for left, right in pairs]
+        pairs = by_f + [(left, (*right, axis)) for left, right in pairs]
+    shares = Counter(pair for pair in pairs if pair[0] in f)
+    terms = [n * f[left] * g[right] for (left, right), n in shares.items()]
     return functools.reduce(jnp.add, terms)
 
 
-@jax.custom_vjp
-def _product(w: Float[Array, "out in"], x: Float[Array, "in n"]) -> Array:
-    """W X as a sum of outer products, which compiles into one loop along the points.
-
-    For an 8 x 8 matrix a call of the matrix library costs more than its arithmetic,
-    most of all in the gradient of many networks at once.
-    """
-    return _written_out(w, x)
+# For narrow layers and few points a call of the matrix library costs more than its
+# arithmetic, most of all in the gradient of many networks at once.
+_NARROW, _FEW = 16, 256
 
 
-def _product_forward(w: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _written_out(w, x), (w, x)
+def _linear(
+    w: Float[Array, "out in"], b: Float[Array, " out"], x: Channels
+) -> Channels:
+    # Of one point alone, `jax.vmap` makes many: the rows of Gauss-Newton.
+    if max(w.shape) <= _NARROW and 1 < x[()].shape[1] <= _FEW:
+        products = [_written_out(w, channel) for channel in x.values()]
+    elif "points" in auto_axes():
+        # Joined, they would not be split as the points are.
+        products = [jax.lax.dot(w, channel) for channel in x.values()]
+    else:
+        # Channels one after the other along the points: one long product.
+        joined = jax.lax.dot(w, jnp.concatenate([*x.values()], axis=1))
+        products = jnp.split(joined, len(x), axis=1)
+    a = dict(zip(x, products, strict=True))
+    return a | {(): a[()] + b[:, None]}
 
 
-def _product_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    w, x = saved
-    return jax.lax.dot(g, x.T), _written_out(w.T, g)
+@jax.custom_jvp
+def _written_out(w: Float[Array, "out in"], x: Float[Array, "in n"]) -> Array:
+    """W X as a sum of outer products, which compiles into one loop along the points."""
+    return functools.reduce(
+        jnp.add, [w[:, j, None] * x[None, j] for j in range(len(x))]
+    )
 
 
-_product.defvjp(_product_forward, _product_backward)
+@_written_out.defjvp
+def _written_out_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    (w, x), (dw, dx) = primals, tangents
+    # Row by row: its transpose, in a gradient, is a sum of outer products again.
+    by_x = jnp.stack([jnp.sum(row[:, None] * dx, axis=0) for row in w])
+    return _written_out(w, x), jax.lax.dot(dw, x) + by_x

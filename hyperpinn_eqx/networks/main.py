@@ -101,6 +101,16 @@ class MainNetSpec:
         scaled = scaled.at[..., axis].set(2 * jnp.where(x < 0, -x, x) - 1)
         return self.inputs.embed(scaled)
 
+    def unscale(
+        self, values: Float[Array, "*n k"], points: Float[Array, "*n d"]
+    ) -> Float[Array, "*n k"]:
+        """What the network returns of the last layer's values at points."""
+        if self.outputs is not None:
+            values = self.outputs.unscale(values)
+        if (axis := self.odd_axis) is not None:
+            values = jnp.where(points[..., axis, None] < 0, -values, values)
+        return values
+
     def config(self) -> dict:
         """The arguments that make this spec again, as JSON-able data."""
         config = {
@@ -211,10 +221,7 @@ class MainNet(eqx.Module):
         for w, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             h = jnp.tanh(jax.lax.dot(w, h) + b)
         out = jax.lax.dot(self.weights[-1], h) + self.biases[-1]
-        if self.spec.outputs is not None:
-            out = self.spec.outputs.unscale(out)
-        if (axis := self.spec.odd_axis) is not None:
-            out = jnp.where(point[axis] < 0, -out, out)
+        out = self.spec.unscale(out, point)
         return out[0] if self.spec.sizes[-1] == 1 else out
 
     def flatten(self) -> Float[Array, " P"]:

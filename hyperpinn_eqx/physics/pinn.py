@@ -32,7 +32,6 @@ def residuals(
     points: Float[ArrayLike, "n d"],
     *,
     weight: Weight | None = None,
-    reverse: bool = False,
 ) -> Float[Array, " n"]:
     """The residual N[u; λ] of a network at n points, in the network's precision.
 
@@ -44,7 +43,6 @@ def residuals(
         lam: one λ, shape (p,), physical units.
         points: collocation points, shape (n, d).
         weight: multiplies each residual, see `slope_weight`.
-        reverse: see `jets`.
 
     Raises:
         ValueError: an array of another shape, returned ones included, or not finite.
@@ -56,7 +54,7 @@ def residuals(
     with precision(net.dtype if isinstance(net, MainNet) else jnp.result_type(float)):
         lam = array("lam", lam, len(problem.parameters), finite=True)
         points = array("points", points, "n", len(names), finite=True)
-        u = jets(net, points, problem.derivatives, names, reverse=reverse)
+        u = jets(net, points, problem.derivatives, names)
         dtype = u.value.dtype
         value = unpack(problem.parameters, lam.astype(dtype))
         r = jax.vmap(problem.residual, (0, 0, None))(u, points.astype(dtype), value)
@@ -112,9 +110,7 @@ def pinn_loss(
     """The loss of paper eq. 6 over a batch of λ, with means in place of sums.
 
     The hypernetwork runs once for each λ; derivatives are taken of the generated
-    main network alone, in the precision of its weights. To be differentiated in reverse
-    mode (`jax.grad`), and then in any (`jax.hessian`); the code that makes this fast
-    knows no forward mode at first.
+    main network alone, in the precision of its weights.
 
     Args:
         model: a HyperPINN or a baseline.
@@ -147,11 +143,11 @@ def pinn_loss(
 
     def one(lam: Array, points: Array) -> dict[str, Array]:
         net = model(lam)
-        r = residuals(net, problem, lam, points, weight=weight, reverse=True)
+        r = residuals(net, problem, lam, points, weight=weight)
         physics = alpha * jnp.mean(r**2)
         if not len(conditions):
             return {"physics": physics}
-        u = jets(net, conditions, (), problem.domain.names, reverse=True).value
+        u = jets(net, conditions, (), problem.domain.names).value
         u = array("model(lam) at the conditions", u, len(conditions))
         known = (a.astype(u.dtype) for a in (lam, batch.initial, batch.boundary))
         gap = u - targets(problem, *known)

@@ -238,7 +238,7 @@ def _ways(model):
         return at(arrays, lam)[-1]
 
     def curved(arrays, lam):
-        return hpx.jets(eqx.combine(arrays, rest)(lam), points, reverse=True).xx[-1]
+        return hpx.jets(eqx.combine(arrays, rest)(lam), points).xx[-1]
 
     yield "values", at
     yield "forward by λ", jax.jacfwd(at, 1)
@@ -246,6 +246,10 @@ def _ways(model):
     yield "forward by weights", lambda a, lam: jax.jvp(at, (a, lam), (a, lam))
     yield "reverse by weights", jax.grad(last)
     yield "reverse by weights of jets", jax.grad(curved)
+    yield (
+        "forward by weights of jets",
+        lambda a, lam: jax.jvp(lambda a: curved(a, lam), (a,), (a,)),
+    )
     yield "forward over reverse", jax.jacfwd(jax.grad(last), 1)
     yield "reverse over reverse", jax.grad(lambda a, lam: jax.grad(last, 1)(a, lam))
     yield (
