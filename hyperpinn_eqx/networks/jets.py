@@ -155,11 +155,15 @@ def _network(net: MainNet, points: Float[Array, "n d"], words: set[Axes]) -> Cha
         for part in itertools.combinations(word, n)
     }
     order = sorted(parts, key=lambda part: (len(part), part))
-    seen = _nested(net.spec.scale, points, order)
+    # Of a linear scaling all but the first derivatives vanish: they begin with tanh.
+    inputs = net.spec.inputs
+    bent = any(inputs.log) or any(inputs.periodic) or len(net.weights) == 1
+    start = [word for word in order if bent or len(word) <= 1]
+    seen = _nested(net.spec.scale, points, start)
     # Feature-first layout: the points are the long axis, which CPUs and GPUs like.
     a = {word: channel.T for word, channel in seen.items()}
     for i, (w, b) in enumerate(zip(net.weights, net.biases, strict=True)):
-        a = _linear(w, b, _tanh(a) if i else a)
+        a = _linear(w, b, _tanh(a, order) if i else a)
     last = {word: channel.T for word, channel in a.items()}
     # But for logarithmic ranges, outputs are linear in what the last layer gives.
     outputs = net.spec.outputs
@@ -169,11 +173,14 @@ def _network(net: MainNet, points: Float[Array, "n d"], words: set[Axes]) -> Cha
     return {word: column[:, 0] if one else column for word, column in u.items()}
 
 
-def _tanh(a: Channels) -> Channels:
-    """The channels of s = tanh(a), which has s_i = q a_i and q_i = -2 s s_i."""
+def _tanh(a: Channels, order: list[Axes]) -> Channels:
+    """The channels of s = tanh(a), which has s_i = q a_i and q_i = -2 s s_i.
+
+    One that `a` does not have is zero there.
+    """
     s: Channels = {(): jnp.tanh(a[()])}
     q: Channels = {(): 1 - s[()] * s[()]}
-    for word in list(a)[1:]:
+    for word in order[1:]:
         s[word] = _derivative(q, a, word)
         q[word] = -2 * _derivative(s, s, word)
     return s
@@ -199,7 +206,7 @@ def _derivative(f: Channels, g: Channels, word: Axes) -> Array:
     for axis in word[1:]:
         by_f = [((*left, axis), right) for left, right in pairs]
         pairs = by_f + [(left, (*right, axis)) for left, right in pairs]
-    shares = Counter(pair for pair in pairs if pair[0] in f)
+    shares = Counter(pair for pair in pairs if pair[0] in f and pair[1] in g)
     terms = [n * f[left] * g[right] for (left, right), n in shares.items()]
     return functools.reduce(jnp.add, terms)
 
