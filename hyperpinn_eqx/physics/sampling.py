@@ -2,60 +2,19 @@
 
 from collections.abc import Callable, Sequence
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import _arguments as checks
 from ..box import Box
 from ..problems.base import AbstractPDE, has_ends
 
 
-class Batch(eqx.Module):
-    """What one step of training sees.
-
-    Attributes:
-        lam: M values of λ, shape (M, p), physical units.
-        points: N collocation points for each, shape (M, N, d).
-        initial: points of the initial time, shared by all λ, shape (I, d).
-        boundary: points of the boundary in space, shape (B, d).
-
-    Raises:
-        ValueError: no finite numbers of these shapes; I and B may be 0.
-    """
-
-    lam: Float[Array, "M p"]
-    points: Float[Array, "M N d"]
-    initial: Float[Array, "I d"]
-    boundary: Float[Array, "B d"]
-
-    def __init__(
-        self,
-        lam: Float[ArrayLike, "M p"],
-        points: Float[ArrayLike, "M N d"],
-        initial: Float[ArrayLike, "I d"],
-        boundary: Float[ArrayLike, "B d"],
-    ):
-        self.lam = checks.array("lam", lam, "M", "p", finite=True)
-        self.points = checks.array("points", points, "M", "N", "d", finite=True)
-        edges = {"finite": True, "empty": True}
-        self.initial = checks.array("initial", initial, "I", "d", **edges)
-        self.boundary = checks.array("boundary", boundary, "B", "d", **edges)
-        d = {a.shape[-1] for a in (self.points, self.initial, self.boundary)}
-        if len(self.lam) != len(self.points) or len(d) > 1:
-            shapes = [a.shape for a in jax.tree.leaves(self)]
-            raise ValueError(
-                "lam, points, initial and boundary have shapes "
-                f"{', '.join(map(str, shapes))}, expected (M, p), (M, N, d), (I, d) "
-                "and (B, d)"
-            )
-
-
 def uniform(
-    box: Box, shape: tuple[int, ...], *, key: PRNGKeyArray
+    box: Box, shape: int | tuple[int, ...], *, key: PRNGKeyArray
 ) -> Float[Array, "*shape d"]:
     """Points uniform in physical units, log axes included (paper A.5).
 
@@ -79,7 +38,7 @@ def uniform(
 
 
 def log_uniform(
-    box: Box, shape: tuple[int, ...], *, key: PRNGKeyArray
+    box: Box, shape: int | tuple[int, ...], *, key: PRNGKeyArray
 ) -> Float[Array, "*shape d"]:
     """Points uniform in scaled units: log-uniform on log axes, uniform on others.
 
@@ -230,12 +189,11 @@ def residual_adaptive(
     return points[jax.lax.top_k(score, n)[1]]
 
 
-def _cube(shape: tuple[int, ...], d: int, key: PRNGKeyArray) -> Array:
+def _cube(shape: int | tuple[int, ...], d: int, key: PRNGKeyArray) -> Array:
     checks.random_key("key", key)
     return jr.uniform(key, (*_sizes("shape", shape, 0), d), minval=-1, maxval=1)
 
 
-def _sizes(name: str, value: Sequence[int], least: int) -> tuple[int, ...]:
-    if not isinstance(value, tuple | list):
-        raise ValueError(f"{name} = {value!r}, expected a tuple of integers")
-    return tuple(checks.count(f"{name}[{i}]", n, least) for i, n in enumerate(value))
+def _sizes(name: str, value: int | Sequence[int], least: int) -> tuple[int, ...]:
+    sizes = value if isinstance(value, tuple | list) else (value,)
+    return tuple(checks.count(f"{name}[{i}]", n, least) for i, n in enumerate(sizes))

@@ -12,16 +12,14 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from .. import _arguments as checks
-from .. import _programs as programs
-from ..loss import Loss
 from ..networks.hyper import HyperPINN
 from ..networks.main import MainNetSpec, widths
-from ..networks.model import AbstractModel, cast
-from ..physics.pinn import PINNRows, pinn_loss
-from ..physics.sampling import Batch, conditions, log_uniform, uniform
+from ..networks.model import cast
+from ..physics.pinn import PINNLoss
+from ..physics.sampling import conditions, log_uniform
 from ..physics.units import dimensionless
 from ..problems.base import AbstractPDE
-from ..training.adam import fit
+from ..training.fit import fit
 from ..training.gauss_newton import gauss_newton
 from ..training.journal import Journal
 from ..training.result import FitResult, converting
@@ -50,8 +48,7 @@ def train_family(
     defaults; half a minute on two CPU cores. It knows nothing of the equation but what
     its class says. It trains in units of its own, in which coordinates, u and the
     residual are of order one: in other units of the equation the result is the same.
-    Where it stalls, take its parts in hand: `pinn_loss` and `fit`,
-    `PINNRows` and `gauss_newton`.
+    Where it stalls, take its parts in hand: `PINNLoss`, `fit` and `gauss_newton`.
 
     Args:
         problem: the family of equations, in any units.
@@ -105,7 +102,15 @@ def train_family(
     shape = MainNetSpec(physical.main.sizes, problem.domain)
     model = with_main(physical, shape)
     edges = conditions(problem, *n_conditions, key=edge_key)
-    rows = PINNRows(problem, *edges, n_points=n_points)
+    newton_loss = PINNLoss(problem, *edges, n_lam=n_lam, n_points=n_points)
+    adam_loss = PINNLoss(
+        problem,
+        *edges,
+        n_lam=16,
+        n_points=64,
+        sample_lam=log_uniform,
+        adaptive=False,
+    )
     if journal is not None:
         # Not `newton_steps`: a longer training begins like a shorter one.
         settings = {
@@ -115,19 +120,12 @@ def train_family(
             "hidden": [len(bias) for bias in model.biases],
             "adam_steps": adam_steps,
             "n_lam": n_lam,
-            "n_points": rows.n_points,
+            "n_points": newton_loss.n_points,
             "n_conditions": [int(n) for n in n_conditions],
             "rank": rank,
             "key": jr.key_data(key).tolist(),
         }
         journal.record("adam", settings)
-
-    def loss(model: AbstractModel, key: PRNGKeyArray) -> Loss:
-        lam_key, point_key = jr.split(key)
-        lam = log_uniform(problem.parameters, (16,), key=lam_key)
-        points = uniform(problem.domain, (16, 64), key=point_key)
-        batch = cast(Batch(lam, points, *edges), jnp.float32)
-        return pinn_loss(model, problem, batch)
 
     def in_units(result: FitResult) -> FitResult:
         model = with_main(result.model, physical.main)
@@ -141,11 +139,11 @@ def train_family(
             start = cast(model, jnp.float32)
             adam = fit(
                 start,
-                loss,
+                adam_loss,
                 optimiser,
                 steps=adam_steps,
                 key=adam_key,
-                what="adam",
+                name="adam",
                 **options,
             )
             model = cast(adam.model, jnp.float64)
@@ -156,8 +154,7 @@ def train_family(
             model = journal.model(model)
         newton = gauss_newton(
             model,
-            rows,
-            programs.once(lambda model, key: rows.batch(model, key, n_lam)),
+            newton_loss,
             steps=newton_steps,
             rank=rank,
             damping=1e-3,

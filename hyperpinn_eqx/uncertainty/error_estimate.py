@@ -13,7 +13,7 @@ from .. import _programs as programs
 from ..networks.jets import jets
 from ..networks.model import AbstractModel, cast
 from ..physics.metrics import FamilyError, physical
-from ..physics.pinn import Known, PINNRows, Place, targets
+from ..physics.pinn import PINNLoss, Prescribed, targets
 from ..physics.sampling import conditions, spread, uniform
 from ..problems.base import AbstractPDE, unpack
 from ..training.linear_system import residual_rows
@@ -87,37 +87,34 @@ def estimated_error(
         values = physical("lams", lams, problem, "M")
         points = uniform(problem.domain, (n_points,), key=point_key)
         edges = conditions(problem, n_edge, n_edge, key=edge_key)
-        rows = PINNRows(problem, *edges, n_points=n_points)
+        loss = PINNLoss(problem, *edges)
         columns = jnp.asarray(values.reshape(-1, len(box)))
-        steps = functools.partial(_steps, rows, points)
+        steps = functools.partial(_steps, loss, points)
         mse, size = programs.call(steps, cast(model, jnp.float64), columns)
         return FamilyError(values, np.asarray(mse), np.asarray(jnp.sqrt(mse / size)))
 
 
 def _steps(
-    rows: PINNRows,
+    loss: PINNLoss,
     points: Float[Array, "n d"],
     model: AbstractModel,
     lams: Float[Array, "M p"],
 ) -> tuple[Float[Array, " M"], Float[Array, " M"]]:
     """For each λ the mean square of the change of u, and of u after it."""
-    problem, names = rows.problem, rows.problem.domain.names
+    problem, names = loss.problem, loss.problem.domain.names
 
     def one(lam: Array) -> tuple[Array, Array]:
         net = model(lam)
         spec, theta = net.spec, net.flatten()
-        at = jnp.concatenate([rows.initial, rows.boundary])
-        known = targets(problem, lam, rows.initial, rows.boundary)
+        at = jnp.concatenate([loss.initial, loss.boundary])
+        known = targets(problem, lam, loss.initial, loss.boundary)
         if (axis := spec.odd_axis) is not None:
             # Off it, no point sees that it jumps there.
             middle = points[::5].at[:, axis].set(0.0)
             at = jnp.concatenate([at, middle])
             known = jnp.append(known, jnp.zeros(len(middle)))
-        items = (
-            Place(points, jnp.ones(len(points))),
-            Known(at, known, jnp.ones(len(at))),
-        )
-        a, r = residual_rows(rows, model, lam, items)
+        items = {"physics": points, "data": Prescribed(at, known)}
+        a, r = residual_rows(loss, model, lam, items)
         # Equation and conditions have different units: each gets half of the weight.
         squares = jnp.sum(a**2, axis=1)
         n = len(points)

@@ -14,45 +14,47 @@ import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from .. import _arguments as checks
-from .. import _blocks as devices
-from ..loss import Loss
+from .. import _blocks as blocks
+from ..loss import AbstractLeastSquares, Loss
 from .journal import Journal
 from .result import FitResult, Model
-from .run import History, Watch
+from .run import AbstractOptimiser, Callback, Fault, run
 from .validation import check_loss, first_fault, largest, trainable
 
 
 def fit(
     model: Model,
-    loss: Callable[[Model, PRNGKeyArray], Loss],
+    loss: AbstractLeastSquares | Callable[[Model, PRNGKeyArray], Loss],
     optimiser: optax.GradientTransformation | optax.MultiSteps,
     *,
     steps: int,
     key: PRNGKeyArray,
     chunk: int = 500,
     progress: bool = True,
-    what: str = "fit",
+    name: str = "fit",
     journal: Journal | None = None,
-    watch: Watch | None = None,
+    callback: Callback | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> FitResult[Model]:
     """Trains a model by any Optax optimiser.
 
     Args:
         model: any Equinox module, with weights of one floating-point type.
-        loss: from a model and a key to a `Loss` in the precision of the weights; it
-            draws its own points, anew at every step.
+        loss: `PINNLoss` or the like, which draws a new batch at every step; or any
+            function of a model and a key that returns a `Loss` in the precision of the
+            weights.
         optimiser: an Optax optimiser, with its schedule. One that needs the loss, such
             as `optax.lbfgs()` for its line search, gets that of the step's own key.
         steps: how many updates to make.
         key: a JAX random key.
         chunk: steps per compiled chunk; progress and history move by chunks.
         progress: whether to show a bar with loss terms, speed and time left.
-        what: the bar's label, and the name of the stage in the journal.
+        name: the bar's label, and the name of the stage in the journal.
         journal: goes on from what it holds of this stage, and keeps it after every
             chunk; the result is the same to the bit as without a stop.
-        watch: see `Watch`; called after every chunk. With {"stop": True} in what it
-            returns, the training ends, and its result is returned as usual.
+        callback: called after every chunk, with the model and the seconds so far; it
+            returns a dictionary of more entries for the history. With {"stop": True}
+            among them the training ends, and its result is returned as usual.
         mesh: devices, with an axis "lam", "points" or both. The λ of a batch and the
             points of each are split over them, see `shard`; the result is that of one
             device to round-off.
@@ -60,8 +62,8 @@ def fit(
     Returns:
         A `FitResult`; its history holds the mean of each term over a chunk.
 
-    Whatever exception ends a training, be it KeyboardInterrupt or one of `watch`, has
-    an attribute `result`: a `FitResult` with all until the last whole chunk. In a
+    Whatever exception ends a training, be it KeyboardInterrupt or one of `callback`,
+    has an attribute `result`: a `FitResult` with all until the last whole chunk. In a
     notebook the last exception is `sys.last_value`.
 
     Raises:
@@ -85,23 +87,77 @@ def fit(
     >>> print(f"{result.model:.3f}")
     3.000
     """
-    mesh = devices.checked(mesh)
-    checks.function("loss", loss)
+    mesh = blocks.checked(mesh)
     checks.instance(
         "optimiser", optimiser, (optax.GradientTransformation, optax.MultiSteps)
     )
     steps, chunk = checks.count("steps", steps), checks.count("chunk", chunk)
     checks.random_key("key", key)
     model = trainable("model", model)
-    check_loss(loss, model, key)
-    params, static = eqx.partition(model, eqx.is_inexact_array)
-    taken = _taken(optimiser)
+    value = _of_key(loss)
+    check_loss(value, model, key)
+    optax_steps = OptaxSteps(model, value, optimiser, chunk, mesh)
+    return run(
+        optax_steps,
+        optax_steps.init(model),
+        steps=steps,
+        key=key,
+        name=name,
+        progress=progress,
+        journal=journal,
+        callback=callback,
+        mesh=mesh,
+    )
 
-    def objective(params: Model, key: PRNGKeyArray) -> tuple[jax.Array, dict]:
-        out = loss(eqx.combine(params, static), key)
+
+class OptaxSteps(AbstractOptimiser[tuple, Model]):
+    """Chunks of steps by an Optax optimiser; see `fit` for the arguments."""
+
+    def __init__(
+        self,
+        model: Model,
+        loss: Callable[[Model, PRNGKeyArray], Loss],
+        optimiser: optax.GradientTransformation | optax.MultiSteps,
+        chunk: int,
+        mesh: jax.sharding.Mesh | None,
+    ):
+        _, self.static = eqx.partition(model, eqx.is_inexact_array)
+        self.loss, self.optimiser, self.taken = loss, optimiser, _taken(optimiser)
+        self.chunk, self.mesh = chunk, mesh
+        self.steps = blocks.on(mesh, jax.jit(self._steps))
+
+    def init(self, model: Model) -> tuple:
+        """The weights, and the optimiser's state."""
+        params = eqx.filter(model, eqx.is_inexact_array)
+        return params, self.optimiser.init(params)
+
+    def model(self, state: tuple) -> Model:
+        """The model with these weights."""
+        return eqx.combine(blocks.here(self.mesh, state[0]), self.static)
+
+    def step(
+        self, state: tuple, done: int, left: int, *, key: PRNGKeyArray
+    ) -> tuple[tuple, int, dict[str, float]]:
+        """One chunk."""
+        size = min(self.chunk, left)
+        new, seen = self.steps(state, key, jnp.arange(done, done + size))
+        terms, weights = jax.tree.map(lambda a: np.asarray(a, np.float64), seen)
+        if reason := first_fault(terms, weights, done):
+            raise Fault(reason)
+        return new, size, {name: float(np.mean(value)) for name, value in terms.items()}
+
+    def _value(self, params: Model, key: PRNGKeyArray) -> tuple[jax.Array, dict]:
+        out = self.loss(eqx.combine(params, self.static), key)
         return out.total, {"total": out.total, **out.terms}
 
-    def step(carry: tuple, i: Int[Array, ""]) -> tuple[tuple, tuple]:
+    def _steps(
+        self, state: tuple, key: PRNGKeyArray, numbers: Int[Array, " n"]
+    ) -> tuple[tuple, tuple]:
+        return jax.lax.scan(functools.partial(self._one, key), state, numbers)
+
+    def _one(
+        self, key: PRNGKeyArray, carry: tuple, i: Int[Array, ""]
+    ) -> tuple[tuple, tuple]:
         params, state = carry
         step_key = jr.fold_in(key, i)
 
@@ -111,9 +167,9 @@ def fit(
 
         # Optax's line searches pass on to it what else they are given.
         def value(params: Model, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
-            return objective(params, again())[0]
+            return self._value(params, again())[0]
 
-        grads, terms = jax.grad(objective, has_aux=True)(params, again())
+        grads, terms = jax.grad(self._value, has_aux=True)(params, again())
         extra = {
             "value": terms["total"],
             "grad": grads,
@@ -123,30 +179,21 @@ def fit(
         }
         # Optax mixes types, which JAX's strict mode would forbid.
         with jax.numpy_dtype_promotion("standard"):
-            updates, state = optimiser.update(
-                grads, state, params, **{name: extra[name] for name in taken}
+            updates, state = self.optimiser.update(
+                grads, state, params, **{name: extra[name] for name in self.taken}
             )
         params = optax.apply_updates(params, updates)
         return (params, state), (terms, largest(params))
 
-    run = devices.on(mesh, jax.jit(functools.partial(jax.lax.scan, step)))
 
-    def whole(carry: tuple) -> Model:
-        return eqx.combine(devices.here(mesh, carry[0]), static)
-
-    carry = (params, optimiser.init(params))
-    with History(steps, what, progress, key, carry, whole, journal, watch) as history:
-        carry = devices.everywhere(mesh, history.state)
-        while not history.over:
-            size = min(chunk, steps - history.done)
-            new, seen = run(carry, jnp.arange(history.done, history.done + size))
-            terms, weights = jax.tree.map(lambda a: np.asarray(a, np.float64), seen)
-            if reason := first_fault(terms, weights, history.done):
-                history.stop(reason)
-            carry = devices.everywhere(mesh, new)
-            means = {name: float(np.mean(value)) for name, value in terms.items()}
-            history.add(carry, size, means)
-        return history.result()
+def _of_key(
+    loss: AbstractLeastSquares | Callable[[Model, PRNGKeyArray], Loss],
+) -> Callable[[Model, PRNGKeyArray], Loss]:
+    """A loss as a function of the model and of the key that draws its batch."""
+    if not isinstance(loss, AbstractLeastSquares):
+        checks.function("loss", loss)
+        return loss
+    return lambda model, key: loss(model, loss.sample(model, key=key))
 
 
 def _taken(optimiser: optax.GradientTransformation | optax.MultiSteps) -> list[str]:
