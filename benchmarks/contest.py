@@ -119,7 +119,7 @@ FAMILIES = {
         hpx.Transport(),
         None,
         None,
-        np.asarray(hpx.spread(hpx.Transport.parameters, 64, key=jr.key(11))),
+        np.asarray(hpx.latin_hypercube(hpx.Transport.parameters, 64, key=jr.key(11))),
     ),
 }
 

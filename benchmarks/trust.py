@@ -5,7 +5,7 @@
 For the five shipped families with an exact solution: 64 λ of the trained range and 64
 outside, up to a factor of three beyond the ends of a logarithmic range and half of its
 width beyond those of a linear one. At each the relative L2 error, and what can be known
-without the solution: the residual, the loss, and `estimated_error`. Then the estimate
+without the solution: the residual, the loss, and `estimate_error`. Then the estimate
 for single networks, most of them too small, that were trained to their limit.
 Record: `book/data/trust.json`. Four minutes on one core.
 
@@ -78,8 +78,8 @@ def beyond(box: hpx.Box, lams: np.ndarray) -> np.ndarray:
 
 def draw(box: hpx.Box) -> np.ndarray:
     """N values of λ inside and N outside, shape (2N, p)."""
-    inside = hpx.spread(box, N, key=jr.key(1))
-    far = np.asarray(hpx.spread(wider(box), 8 * N, key=jr.key(2)))
+    inside = hpx.latin_hypercube(box, N, key=jr.key(1))
+    far = np.asarray(hpx.latin_hypercube(wider(box), 8 * N, key=jr.key(2)))
     return np.concatenate([inside, far[beyond(box, far) > 0][:N]])
 
 
@@ -119,7 +119,7 @@ def measure(name: str, model: Any, problem: hpx.AbstractPDE) -> dict[str, Any]:
     residual, loss = witnesses(model, problem, jnp.asarray(lams), jr.key(3))
 
     def estimate() -> np.ndarray:
-        return hpx.estimated_error(model, problem, lams=flat, key=jr.key(4)).relative_l2
+        return hpx.estimate_error(model, problem, lams=flat, key=jr.key(4)).relative_l2
 
     found = estimate()
     start = time.perf_counter()
@@ -159,7 +159,7 @@ def too_small() -> list[dict[str, Any]]:
         model = hpx.SingleNet(spec.unflatten(path[0]), problem.parameters)
         error = hpx.family_error(model, problem, n_t=41, lams=lam).relative_l2[0]
         found = [
-            hpx.estimated_error(model, problem, lams=lam, key=jr.key(i)).relative_l2[0]
+            hpx.estimate_error(model, problem, lams=lam, key=jr.key(i)).relative_l2[0]
             for i in range(5)
         ]
         rows.append(

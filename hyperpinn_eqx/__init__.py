@@ -11,8 +11,7 @@ from .dynamics.distances import spectrum_distance as spectrum_distance
 from .dynamics.forecasts import field_error as field_error
 from .dynamics.forecasts import trajectory_errors as trajectory_errors
 from .dynamics.forecasts import valid_prediction_time as valid_prediction_time
-from .dynamics.loss import MultistepRows as MultistepRows
-from .dynamics.loss import multistep_loss as multistep_loss
+from .dynamics.loss import MultistepLoss as MultistepLoss
 from .dynamics.lyapunov import LongRun as LongRun
 from .dynamics.lyapunov import long_run as long_run
 from .dynamics.multistep import Multistep as Multistep
@@ -23,7 +22,10 @@ from .dynamics.trajectories import Trajectories as Trajectories
 from .dynamics.trajectories import simulate as simulate
 from .live import LiveFigure as LiveFigure
 from .live import live_figure as live_figure
+from .loss import AbstractLeastSquares as AbstractLeastSquares
+from .loss import Batch as Batch
 from .loss import Loss as Loss
+from .loss import Term as Term
 from .networks.checkpoint import load as load
 from .networks.checkpoint import save as save
 from .networks.conditioned import ConcatPINN as ConcatPINN
@@ -42,16 +44,16 @@ from .networks.model import count_parameters as count_parameters
 from .physics.metrics import FamilyError as FamilyError
 from .physics.metrics import family_error as family_error
 from .physics.metrics import on_grid as on_grid
-from .physics.pinn import PINNRows as PINNRows
-from .physics.pinn import pinn_loss as pinn_loss
+from .physics.pinn import PINNLoss as PINNLoss
+from .physics.pinn import Prescribed as Prescribed
+from .physics.pinn import corners_and_hypercube as corners_and_hypercube
 from .physics.pinn import residuals as residuals
 from .physics.pinn import slope_weight as slope_weight
-from .physics.sampling import Batch as Batch
-from .physics.sampling import chebyshev as chebyshev
+from .physics.sampling import chebyshev_nodes as chebyshev_nodes
 from .physics.sampling import conditions as conditions
+from .physics.sampling import latin_hypercube as latin_hypercube
 from .physics.sampling import log_uniform as log_uniform
 from .physics.sampling import residual_adaptive as residual_adaptive
-from .physics.sampling import spread as spread
 from .physics.sampling import uniform as uniform
 from .plotting import plot_errors as plot_errors
 from .plotting import plot_field as plot_field
@@ -69,17 +71,18 @@ from .problems.lorenz import Lorenz as Lorenz
 from .problems.manufactured import Manufactured as Manufactured
 from .problems.plume import Plume as Plume
 from .problems.transport import Transport as Transport
+from .recipes.continuation import Path as Path
+from .recipes.continuation import continuation as continuation
 from .recipes.continuation import distill as distill
-from .recipes.continuation import follow as follow
 from .recipes.family import train_family as train_family
-from .training.adam import fit as fit
+from .training.fit import fit as fit
 from .training.gauss_newton import gauss_newton as gauss_newton
 from .training.journal import Journal as Journal
 from .training.journal import Stopped as Stopped
 from .training.result import FitResult as FitResult
 from .training.result import TrainingStopped as TrainingStopped
-from .uncertainty.error_estimate import estimated_error as estimated_error
+from .uncertainty.error_estimate import estimate_error as estimate_error
 from .uncertainty.inverse import infer as infer
-from .uncertainty.posterior import Inference as Inference
+from .uncertainty.posterior import Posterior as Posterior
 
 __version__ = _version("hyperpinn-eqx")

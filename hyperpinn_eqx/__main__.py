@@ -5,8 +5,6 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-import jax
-
 from . import _arguments as checks
 
 
@@ -31,8 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
 
-    # Before any array is made: training and evaluation are in float64.
-    jax.config.update("jax_enable_x64", True)
     from . import paper
     from .training.journal import Stopped
     from .training.result import TrainingStopped

@@ -53,7 +53,7 @@ class Bound:
     """Which numbers are accepted, and how an error says so."""
 
     words: str
-    holds: Callable[[int | float], bool]
+    holds: Callable[[Any], Any]
 
 
 def at_least(low: int | float) -> Bound:
@@ -150,6 +150,12 @@ def converter(hint: Any) -> Convert | None:
         inner = converter(functools.reduce(operator.or_, some))
         return inner and functools.partial(_optional, inner)
     arrays = [a for a in arms if isinstance(a, type) and issubclass(a, AbstractArray)]
+    numbers = [a for a in arms if _unmarked(a) in (int, float)]
+    if numbers and not any(array.array_type is np.ndarray for array in arrays):
+        others = [arm for arm in arms if arm not in numbers]
+        if others:
+            kind = Array if arrays else Sequence
+            return _either(converter(numbers[0]), converter(others[0]), kind)
     if arrays:
         real = arrays[0].dtype in (Float, Float64)
         return _array_converter(arrays, marks) if real else None
@@ -162,7 +168,7 @@ def converter(hint: Any) -> Convert | None:
     if origin in (tuple, Sequence) and (origin is Sequence or args[1:] == (...,)):
         return _sequence(converter(args[0]), "may be empty" in marks)
     if origin is Mapping:
-        return functools.partial(_mapping, converter(args[1]))
+        return functools.partial(_mapping, converter(args[0]), converter(args[1]))
     kinds = tuple(typing.get_origin(arm) or arm for arm in arms)
     if all(
         isinstance(kind, type) and kind not in (Any, object, inspect.Parameter.empty)
@@ -170,6 +176,21 @@ def converter(hint: Any) -> Convert | None:
     ):
         return lambda name, value, sizes: instance(name, value, kinds)
     return None
+
+
+def _unmarked(hint: Any) -> Any:
+    marked = typing.get_origin(hint) is Annotated
+    return typing.get_args(hint)[0] if marked else hint
+
+
+def _either(number: Convert | None, other: Convert | None, kind: type) -> Convert:
+    """A number, or what is of another kind: of an array traced by JAX, its shape."""
+
+    def convert(name: str, value: Any, sizes: dict) -> Any:
+        arm = other if isinstance(value, kind) else number
+        return value if arm is None else arm(name, value, sizes)
+
+    return convert
 
 
 def _optional(convert: Convert, name: str, value: Any, sizes: dict) -> Any:
@@ -196,12 +217,19 @@ def _sequence(convert: Convert | None, empty: bool) -> Convert:
     return convert_all
 
 
-def _mapping(convert: Convert | None, name: str, values: Any, sizes: dict) -> Any:
+def _mapping(
+    of_key: Convert | None,
+    of_value: Convert | None,
+    name: str,
+    values: Any,
+    sizes: dict,
+) -> Any:
     instance(name, values, Mapping)
-    if convert is not None:
-        for key, value in values.items():
-            convert(f"{name}[{key!r}]", value, sizes)
-    return values
+    if of_key is not None:
+        _each(of_key, f"the keys of {name}", values, sizes)
+    if of_value is None:
+        return values
+    return {key: of_value(f"{name}[{key!r}]", v, sizes) for key, v in values.items()}
 
 
 def _array_converter(arrays: list[Any], marks: tuple) -> Convert:
@@ -209,7 +237,11 @@ def _array_converter(arrays: list[Any], marks: tuple) -> Convert:
     in_numpy = arrays[0].dtype is Float64 or all(
         a.array_type is np.ndarray for a in arrays
     )
-    options = {"finite": "finite" in marks, "empty": "may be empty" in marks}
+    options: dict[str, Any] = {
+        "finite": "finite" in marks,
+        "empty": "may be empty" in marks,
+        "bounds": [mark for mark in marks if isinstance(mark, Bound)],
+    }
 
     def convert(name: str, value: Any, sizes: dict[str, tuple[int, ...]]) -> Any:
         known: Axes = tuple(s for a in axes for s in sizes.get(str(a), (a,)))
@@ -263,18 +295,13 @@ def _number(
     return number
 
 
-def positive(name: str, value: Any) -> float:
-    """One finite number above 0.
-
-    >>> positive("dt", float("nan"))
-    Traceback (most recent call last):
-    ValueError: dt = nan, expected a finite number above 0
-    """
-    return number(name, value, 0.0, exclusive=True)
-
-
 def array(
-    name: str, value: Any, *axes: str | int, finite: bool = False, empty: bool = False
+    name: str,
+    value: Any,
+    *axes: str | int,
+    finite: bool = False,
+    empty: bool = False,
+    bounds: Sequence[Bound] = (),
 ) -> Array:
     """Real numbers as a floating-point JAX array of the given shape.
 
@@ -288,7 +315,7 @@ def array(
             a word with a star for any number of axes.
         finite: whether NaN and infinities are errors.
         empty: whether an axis of any size may be of size 0.
-
+        bounds: hold of every number.
 
     >>> array("points", [1.0, 2.0], "n", 2)
     Traceback (most recent call last):
@@ -297,12 +324,17 @@ def array(
     kind = _kind(name, value, axes)
     stays = isinstance(value, Array) and jnp.issubdtype(kind, jnp.floating)
     found = value if stays else jnp.asarray(value, dtype=jnp.result_type(float))
-    _fits(name, found, axes, finite, empty)
+    _fits(name, found, axes, finite, empty, bounds)
     return found
 
 
 def numpy_array(
-    name: str, value: Any, *axes: str | int, finite: bool = False, empty: bool = False
+    name: str,
+    value: Any,
+    *axes: str | int,
+    finite: bool = False,
+    empty: bool = False,
+    bounds: Sequence[Bound] = (),
 ) -> Float64[np.ndarray, "..."]:
     """The same for what NumPy computes: in float64, whatever JAX's precision is."""
     _kind(name, value, axes)
@@ -312,7 +344,7 @@ def numpy_array(
             "neither jax.jit nor jax.vmap can trace"
         )
     found = np.asarray(value, np.float64)
-    _fits(name, found, axes, finite, empty)
+    _fits(name, found, axes, finite, empty, bounds)
     return found
 
 
@@ -354,6 +386,7 @@ def _fits(
     axes: Axes,
     finite: bool,
     empty: bool,
+    bounds: Sequence[Bound],
 ) -> None:
     wanted = _spelt_out(axes, found.ndim)
     fits = len(wanted) == found.ndim and all(
@@ -365,42 +398,18 @@ def _fits(
             f"{name} has shape {found.shape}, expected {_shape(axes)}"
             + ", nothing empty" * (0 in found.shape and not empty)
         )
-    if finite and not isinstance(found, jax.core.Tracer):
-        bad = np.argwhere(~np.isfinite(np.asarray(found)))
-        if len(bad):
-            at = tuple(bad[0].tolist())
+    if (finite or bounds) and not isinstance(found, jax.core.Tracer):
+        values = np.asarray(found)
+        good = np.isfinite(values)
+        for bound in bounds:
+            good = good & bound.holds(values)
+        if not np.all(good):
+            at = tuple(np.argwhere(~good)[0].tolist())
+            words = " and ".join(bound.words for bound in bounds)
             raise ValueError(
-                f"{name} holds {found[at]} at {at}, expected finite numbers only"
+                f"{name} holds {found[at]} at {at}, expected finite numbers "
+                f"{words or 'only'}"
             )
-
-
-def broadcast(**arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The arrays, broadcast against each other.
-
-    >>> broadcast(t=np.zeros(2), x=np.zeros(3))
-    Traceback (most recent call last):
-    ValueError: t and x have shapes (2,) and (3,), expected shapes that broadcast
-    """
-    try:
-        return np.broadcast_arrays(*arrays.values())
-    except ValueError:
-        names, shapes = map(_listed, (arrays, (a.shape for a in arrays.values())))
-        raise ValueError(
-            f"{names} have shapes {shapes}, expected shapes that broadcast"
-        ) from None
-
-
-def _listed(things: Iterable[object]) -> str:
-    *first, last = map(str, things)
-    return f"{', '.join(first)} and {last}"
-
-
-def float64_mode() -> None:
-    """Checks that JAX computes in float64."""
-    if jnp.result_type(float) != jnp.float64:
-        raise ValueError(
-            "jax_enable_x64 = False, expected True: Gauss-Newton needs float64"
-        )
 
 
 def random_key(name: str, value: Any) -> PRNGKeyArray:

@@ -133,17 +133,17 @@ def here(mesh: Mesh | None, tree: Tree) -> Tree:
         )
 
 
-def each_lam(one: Callable, lams: Array, items: Array, size: int) -> PyTree:
+def each_lam(one: Callable, lams: Array, items: PyTree, size: int) -> PyTree:
     """`one(lam, items)` for each λ, as many at once as the caches hold.
 
     Args:
         one: what to do for a λ.
         lams: M values of λ.
-        items: the points, or the like, of each.
+        items: arrays of the points, or the like, of each.
         size: how many evaluations of a network a λ takes.
     """
 
-    def block(pair: tuple[Array, Array]) -> PyTree:
+    def block(pair: tuple[Array, PyTree]) -> PyTree:
         lams, items = pair
         return jax.vmap(one)(shard(lams, "lam"), shard(items, "lam", "points"))
 
@@ -155,7 +155,7 @@ def each_lam(one: Callable, lams: Array, items: Array, size: int) -> PyTree:
     rows = np.minimum(np.arange(blocks * -(-m // blocks)), m - 1).reshape(blocks, -1)
     # A gradient computes them once more: to read what was kept takes longer.
     again = jax.checkpoint(block, prevent_cse=False)
-    found = jax.lax.map(again, (lams[rows], items[rows]))
+    found = jax.lax.map(again, jax.tree.map(lambda x: x[rows], (lams, items)))
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:m], found)
 
 

@@ -261,11 +261,11 @@ def follow(now):
 
 @case
 @_in_float64
-def estimated_error(now):
+def estimate_error(now):
     model, problem = _model(), Growth(now)
     options = {"n_lam": 2, "n_points": 20}
     return lambda: (
-        hpx.estimated_error(model, problem, **options, key=jax.random.key(1)).mse
+        hpx.estimate_error(model, problem, **options, key=jax.random.key(1)).mse
     )
 
 

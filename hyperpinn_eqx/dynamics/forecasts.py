@@ -8,11 +8,13 @@ from jaxtyping import Array, Float, Float64
 from .. import _arguments as checks
 from .. import _programs as programs
 from .._arguments import ArrayLike, Count, Finite, Positive, checked
+from ..networks.main import in_float64
 from ..networks.model import cast
 from .integrate import Family, check_family, field_of
 from .trajectories import Trajectories
 
 
+@in_float64
 @checked
 def field_error(
     family: Family, exact: Family, trajectories: Trajectories, *, every: Count = 10
@@ -34,14 +36,13 @@ def field_error(
     Raises:
         ValueError: a state used is not finite, or a family makes no field on such.
     """
-    with jax.enable_x64(True):
-        trajectories = cast(trajectories, jnp.float64)
-        lam, states = trajectories.lam, trajectories.states[:, :, ::every]
-        checks.array("trajectories.states", states, "M", "I", "T", "d", finite=True)
-        family, exact = cast(family, jnp.float64), cast(exact, jnp.float64)
-        for name, one in (("family", family), ("exact", exact)):
-            check_family(name, one, lam[0], "trajectories", states[0, 0, 0])
-        found = programs.call(_squares, family, exact, lam, states)
+    trajectories = cast(trajectories, jnp.float64)
+    lam, states = trajectories.lam, trajectories.states[:, :, ::every]
+    checks.array("trajectories.states", states, "M", "I", "T", "d", finite=True)
+    family, exact = cast(family, jnp.float64), cast(exact, jnp.float64)
+    for name, one in (("family", family), ("exact", exact)):
+        check_family(name, one, lam[0], "trajectories", states[0, 0, 0])
+    found = programs.call(_squares, family, exact, lam, states)
     wrong, size = map(np.asarray, found)
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.sqrt(wrong.sum() / size.sum())), np.sqrt(wrong / size)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float64
 
 from .._arguments import ArrayLike, Finite, Positive, Tolerance, checked
+from ..networks.main import in_float64
 from ..networks.model import cast
 from .integrate import (
     Family,
@@ -95,6 +96,7 @@ class LongRun(eqx.Module):
             return (integral[:, -1] - integral[:, self.half]) / span
 
 
+@in_float64
 @checked
 def long_run(
     family: Family,
@@ -126,15 +128,14 @@ def long_run(
         ValueError: the family makes no field on such states.
     """
     t = times(duration, dt, 2)
-    with jax.enable_x64(True):
-        family = cast(family, jnp.float64)
-        check_family("family", family, lam[0], "start", start[0])
-        lam, start = jnp.asarray(lam), jnp.asarray(start)
-        field = Program(_linearised, family, lam[0], start[0])
-        states, growth, contraction, result = field.run(
-            _long_run, lam, start, jnp.asarray(t), jnp.asarray(rtol)
-        )
-        return LongRun(lam, states, dt, growth, contraction, result)
+    family = cast(family, jnp.float64)
+    check_family("family", family, lam[0], "start", start[0])
+    lam, start = jnp.asarray(lam), jnp.asarray(start)
+    field = Program(_linearised, family, lam[0], start[0])
+    states, growth, contraction, result = field.run(
+        _long_run, lam, start, jnp.asarray(t), jnp.asarray(rtol)
+    )
+    return LongRun(lam, states, dt, growth, contraction, result)
 
 
 def _linearised(family: Family) -> Callable[[Array, Array], tuple[Array, Array]]:

@@ -20,6 +20,7 @@ from .._arguments import (
     Tolerance,
     checked,
 )
+from ..networks.main import in_float64
 from ..networks.model import cast
 from .integrate import (
     Family,
@@ -134,6 +135,8 @@ class Trajectories(eqx.Module):
         return self.states[rows, which[:, :, None], index]
 
 
+# In float32 neither the tolerance nor a chaotic trajectory means much.
+@in_float64
 @checked
 def simulate(
     family: Family,
@@ -172,22 +175,20 @@ def simulate(
         raise ValueError(
             f"solver = {type(solver).__name__}, expected one for a single vector field"
         )
-    # In float32 neither the tolerance nor a chaotic trajectory means much.
-    with jax.enable_x64(True):
-        family = cast(family, jnp.float64)
-        check_family("family", family, lam[0], "start", start[0, 0])
-        lam, start = jnp.asarray(lam), jnp.asarray(start)
-        field = Program(_field, family, lam[0], start[0, 0])
-        states, result = field.run(
-            _simulate,
-            lam,
-            start,
-            jnp.asarray(t),
-            # As an array: a Python float would be compiled in.
-            jnp.asarray(rtol),
-            solver,
-        )
-        return Trajectories(lam, states, dt, result)
+    family = cast(family, jnp.float64)
+    check_family("family", family, lam[0], "start", start[0, 0])
+    lam, start = jnp.asarray(lam), jnp.asarray(start)
+    field = Program(_field, family, lam[0], start[0, 0])
+    states, result = field.run(
+        _simulate,
+        lam,
+        start,
+        jnp.asarray(t),
+        # As an array: a Python float would be compiled in.
+        jnp.asarray(rtol),
+        solver,
+    )
+    return Trajectories(lam, states, dt, result)
 
 
 def _field(family: Family) -> Callable[[Array, Array], Array]:

@@ -4,15 +4,14 @@ import contextlib
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
-from .. import _arguments as checks
+from .._arguments import ArrayLike, MayBeEmpty, array, checked
 from .._blocks import auto_axes
 from .main import MainNet, precision
 
@@ -21,28 +20,19 @@ Axes = tuple[int, ...]
 Channels = dict[Axes, Array]
 
 
+@checked
 class Jet(eqx.Module):
     """Value and derivatives of a function, under the names that the paper uses.
 
     `u.value` is u itself, `u.t` is ∂u/∂t, `u.xx` is ∂²u/∂x². Which derivatives there
     are is decided by whoever makes the jet: see `jets`.
 
-    Raises:
-        TypeError: something else than an array and a dictionary of arrays.
-        AttributeError: the jet does not have this derivative.
-
     >>> print(Jet(jnp.array(1.0), {"x": jnp.array(2.0)}).x)
     2.0
     """
 
     value: Array
-    derivatives: dict[str, Array]
-
-    def __check_init__(self) -> None:
-        checks.instance("value", self.value, (Array, np.ndarray))
-        checks.instance("derivatives", self.derivatives, dict)
-        for word, derivative in self.derivatives.items():
-            checks.instance(f"derivatives[{word!r}]", derivative, (Array, np.ndarray))
+    derivatives: Mapping[str, Array]
 
     def __getattr__(self, name: str) -> Array:
         derivatives = self.__dict__.get("derivatives", {})
@@ -54,11 +44,12 @@ class Jet(eqx.Module):
         )
 
 
+@checked
 def jets(
     u: Callable[[Float[Array, " d"]], Array],
-    points: Float[ArrayLike, "n d"],
-    derivatives: Sequence[str] = ("t", "x", "xx"),
-    coordinates: Sequence[str] = ("t", "x"),
+    points: ArrayLike,
+    derivatives: MayBeEmpty[Sequence[str]] = ("t", "x", "xx"),
+    coordinates: str | Sequence[str] = ("t", "x"),
 ) -> Jet:
     """The jet of `u` at n points.
 
@@ -78,31 +69,25 @@ def jets(
         A `Jet` whose arrays have shape (n,), or (n, k) if `u` has k outputs.
 
     Raises:
-        ValueError: `points` is not (n, d), a word uses an unknown letter, a coordinate
-            comes twice, or there is not one for each input of a `MainNet`.
-        TypeError: `u` is no function, or words are not strings in a tuple or list.
+        ValueError: a word uses an unknown letter, a coordinate comes twice, or there is
+            not one for each input of a `MainNet`.
 
     >>> j = jets(lambda p: p[0] * p[1] ** 2, jnp.array([[3.0, 2.0]]))
     >>> print(j.value, j.t, j.x, j.xx)
     [12.] [4.] [12.] [6.]
     """
-    checks.function("u", u)
     with precision(u.dtype) if isinstance(u, MainNet) else contextlib.nullcontext():
         return _jets(u, points, derivatives, coordinates)
 
 
 def _jets(
     u: Callable[[Float[Array, " d"]], Array],
-    points: Float[ArrayLike, "n d"],
+    points: ArrayLike,
     derivatives: Sequence[str],
-    coordinates: Sequence[str],
+    coordinates: str | Sequence[str],
 ) -> Jet:
-    points = checks.array("points", points, "n", "d", empty=True)
-    letters = isinstance(coordinates, str)
-    coordinates = _strings(
-        "coordinates", tuple(coordinates) if letters else coordinates
-    )
-    derivatives = _strings("derivatives", derivatives)
+    points = array("points", points, "n", "d", empty=True)
+    coordinates = tuple(coordinates)
     if len(set(coordinates)) < len(coordinates):
         raise ValueError(f"coordinates = {coordinates}, expected different letters")
     if points.shape[1] != len(coordinates):
@@ -127,13 +112,6 @@ def _jets(
     else:
         channels = jax.vmap(lambda p: _nested(u, p, words))(points)
     return Jet(channels[()], {word: channels[axes[word]] for word in derivatives})
-
-
-def _strings(name: str, values: Sequence[str]) -> tuple[str, ...]:
-    checks.instance(name, values, (tuple, list))
-    for value in values:
-        checks.instance(name, value, str)
-    return tuple(values)
 
 
 def _nested(f: Callable, at: Float[Array, "*n d"], words: Iterable[Axes]) -> Channels:

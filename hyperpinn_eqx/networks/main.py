@@ -2,8 +2,11 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -15,6 +18,8 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from .. import _arguments as checks
 from .._arguments import Count, checked
 from ..box import Box
+
+F = TypeVar("F", bound=Callable)
 
 
 @checked
@@ -185,13 +190,13 @@ class MainNet(eqx.Module):
     biases: tuple[Float[Array, " _"], ...]
     spec: MainNetSpec = eqx.field(static=True)
 
+    @checked
     def __init__(
         self,
-        weights: Sequence[Float[ArrayLike, "_ _"]],
-        biases: Sequence[Float[ArrayLike, " _"]],
+        weights: Sequence[ArrayLike],
+        biases: Sequence[ArrayLike],
         spec: MainNetSpec,
     ):
-        checks.instance("spec", spec, MainNetSpec)
         self.weights = _arrays("weights", weights, spec.shapes)
         self.biases = _arrays("biases", biases, [shape[:1] for shape in spec.shapes])
         self.spec = spec
@@ -241,26 +246,20 @@ def precision(dtype: np.dtype) -> contextlib.AbstractContextManager:
     return jax.enable_x64(True) if wide else contextlib.nullcontext()
 
 
-def widths(name: str, value: Sequence[int], least: int) -> tuple[int, ...]:
-    """Layer widths as a tuple of at least so many.
+def in_float64(function: F) -> F:
+    """A function that computes in float64 whatever JAX's mode."""
 
-    Raises:
-        ValueError: fewer, or one that is no integer of at least 1.
-    """
-    try:
-        found = tuple(checks.count(name, width) for width in value)
-    except (TypeError, ValueError):
-        found = ()
-    # Bytes are a sequence of whole numbers too.
-    if isinstance(value, bytes) or len(found) < least:
-        raise ValueError(f"{name} = {value!r}, expected {least} or more widths >= 1")
-    return found
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with jax.enable_x64(True):
+            return function(*args, **kwargs)
+
+    return typing.cast(F, call)
 
 
 def _arrays(
     name: str, values: Sequence[ArrayLike], shapes: Sequence[tuple[int, ...]]
 ) -> tuple[Array, ...]:
-    checks.instance(name, values, (tuple, list))
     if len(values) != len(shapes):
         raise ValueError(f"{name} has {len(values)} entries, expected {len(shapes)}")
     pairs = enumerate(zip(values, shapes, strict=True))

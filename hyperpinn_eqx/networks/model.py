@@ -118,20 +118,24 @@ def cast(tree: Tree, dtype: jax.typing.DTypeLike) -> Tree:
 
     What are no real weights, integers and complex numbers too, stay as they are.
 
+    In float64 whatever JAX's mode: a network computes in the precision of its weights.
+
     Raises:
-        ValueError: `dtype` is no such type, or float64 where JAX does not know it.
+        ValueError: `dtype` is no such type.
     """
-    known = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.result_type(float))
+    known = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
     try:
         fits = isinstance(dtype, str | type | np.dtype) and np.dtype(dtype) in known
     except TypeError:
         fits = False
     if not fits:
         raise ValueError(
-            f"dtype = {dtype!r}, expected a floating-point type, such as jnp.float32; "
-            "float64 needs jax_enable_x64"
+            f"dtype = {dtype!r}, expected a floating-point type, such as jnp.float32"
         )
-    return jax.tree.map(lambda leaf: leaf.astype(dtype) if _real(leaf) else leaf, tree)
+    with precision(np.dtype(dtype)):
+        return jax.tree.map(
+            lambda leaf: leaf.astype(dtype) if _real(leaf) else leaf, tree
+        )
 
 
 def _real(leaf: object) -> bool:

@@ -1,23 +1,21 @@
 """What the Lorenz system does in the long run, in words."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 
-from .. import _arguments as checks
+from .._arguments import MayBeEmpty, checked
 from ..dynamics.lyapunov import LongRun
 
 # In the order of rising complexity; the last is no behaviour but a solver's failure.
-BEHAVIOURS = (
-    "origin",
-    "fixed points C±",
-    "transient chaos",
-    "limit cycle",
-    "chaos",
-    "failed",
-)
+Behaviour = Literal[
+    "origin", "fixed points C±", "transient chaos", "limit cycle", "chaos", "failed"
+]
+BEHAVIOURS: tuple[Behaviour, ...] = get_args(Behaviour)
 
 
+@checked
 def classify(run: LongRun) -> list[str]:
     """The behaviour of each run, one of `BEHAVIOURS`.
 
@@ -27,11 +25,7 @@ def classify(run: LongRun) -> list[str]:
     chaos if x changed its sign more than five times on the way. What remains is a
     limit cycle. All of it holds for this length of run: transient chaos can outlast
     any.
-
-    Raises:
-        TypeError: `run` is no `LongRun`.
     """
-    checks.instance("run", run, LongRun)
     behaviours = []
     for states, exponent, finished in zip(
         run.states, run.lyapunov, run.finished, strict=True
@@ -54,20 +48,18 @@ def classify(run: LongRun) -> list[str]:
     return behaviours
 
 
-def confusion(true: Sequence[str], found: Sequence[str]) -> dict[str, dict[str, int]]:
+@checked
+def confusion(
+    true: MayBeEmpty[Sequence[Behaviour]], found: MayBeEmpty[Sequence[Behaviour]]
+) -> dict[Behaviour, dict[Behaviour, int]]:
     """How often each true behaviour (rows) was found as each other (columns).
 
     Raises:
-        ValueError: not as many true as found ones, or one that is not in `BEHAVIOURS`.
-        TypeError: no lists.
+        ValueError: not as many true as found ones.
 
     >>> confusion(["chaos", "chaos"], ["chaos", "limit cycle"])["chaos"]
     {'limit cycle': 1, 'chaos': 1}
     """
-    for name, behaviours in (("true", true), ("found", found)):
-        checks.instance(name, behaviours, (list, tuple))
-        for behaviour in behaviours:
-            checks.choice(name, behaviour, BEHAVIOURS)
     if len(true) != len(found):
         raise ValueError(
             f"true has {len(true)} and found {len(found)} behaviours, expected as many"

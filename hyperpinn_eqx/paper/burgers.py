@@ -10,18 +10,16 @@ import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
-from .. import _programs as programs
 from ..box import Box
-from ..loss import Loss
 from ..networks.conditioned import ConcatPINN
 from ..networks.hyper import HyperPINN, Init
 from ..networks.main import MainNetSpec
-from ..networks.model import AbstractModel, cast
+from ..networks.model import AbstractModel
 from ..physics.metrics import EvaluationSet, FamilyError, family_error
-from ..physics.pinn import PINNRows, pinn_loss, slope_weight
-from ..physics.sampling import Batch, conditions, log_uniform, uniform
+from ..physics.pinn import PINNLoss, slope_weight
+from ..physics.sampling import conditions, log_uniform, uniform
 from ..problems.burgers import Burgers
-from ..recipes.continuation import distill, follow
+from ..recipes.continuation import continuation, distill
 from ..recipes.stages import Adam, Continuation, GaussNewton, in_float32, run_stages
 from ..training.gauss_newton import gauss_newton
 from ..training.journal import Journal
@@ -83,17 +81,17 @@ class BurgersExperiment(Named):
             return ConcatPINN(main, problem.parameters, key=key)
         return HyperPINN(main, problem.parameters, self.hidden, init=self.init, key=key)
 
-    def rows(self, *, key: PRNGKeyArray) -> PINNRows:
+    def loss(self, *, key: PRNGKeyArray) -> PINNLoss:
         """The loss, with its initial and boundary points."""
-        problem = Burgers()
-        initial, boundary = conditions(problem, *self.n_data, key=key)
+        initial, boundary = conditions(self.problem, *self.n_data, key=key)
         if self.symmetric:
             # An odd solution vanishes at x = 0: one more wall.
             middle = boundary[: len(boundary) // 2].at[:, 1].set(0.0)
             boundary = jnp.concatenate([boundary, middle])
         weight = slope_weight("x") if self.weighted else None
-        # Each stage sets its own number of points.
-        return PINNRows(problem, initial, boundary, 1, self.alpha, weight)
+        return PINNLoss(
+            self.problem, initial, boundary, alpha=self.alpha, weight=weight
+        )
 
     def run(
         self, *, key: PRNGKeyArray, progress: bool, journal: Journal
@@ -101,13 +99,13 @@ class BurgersExperiment(Named):
         """Trains the model; returns it with what its card tells about the training."""
         problem = Burgers()
         model_key, data_key, key = jr.split(key, 3)
-        rows = self.rows(key=data_key)
+        loss = self.loss(key=data_key)
 
         def run(
-            stage: Any, model: AbstractModel, key: PRNGKeyArray, what: str
+            stage: Any, model: AbstractModel, key: PRNGKeyArray, name: str
         ) -> tuple[FitResult, dict[str, Any]]:
             options = {"key": key, "progress": progress, "journal": journal}
-            result = _RUN[type(stage)](stage, model, rows, what, options)
+            result = _RUN[type(stage)](stage, model, loss, name, options)
             found: dict[str, Any] = {
                 "sampling": _sampling(stage),
                 "mse": self.measure(result.model).mean,
@@ -134,7 +132,7 @@ class BurgersExperiment(Named):
             "symmetric": self.symmetric,
             "odd": self.odd,
             "weighted": self.weighted,
-            "conditions": f"{len(rows.initial)} initial and {len(rows.boundary)} "
+            "conditions": f"{len(loss.initial)} initial and {len(loss.boundary)} "
             "boundary points, uniform, drawn once"
             + (", a third of the latter at x = 0" if self.symmetric else ""),
             "stages": told,
@@ -216,77 +214,63 @@ class _Curve:
 
 
 def _adam(
-    stage: Adam, model: AbstractModel, rows: PINNRows, what: str, options: dict
+    stage: Adam, model: AbstractModel, loss: PINNLoss, name: str, options: dict
 ) -> FitResult:
-    problem = rows.problem
-    draw = log_uniform if stage.log else uniform
-
-    def loss(model: AbstractModel, key: PRNGKeyArray) -> Loss:
-        lam_key, point_key = jr.split(key)
-        shape = (stage.n_lam, stage.n_points)
-        batch = Batch(
-            draw(problem.parameters, shape[:1], key=lam_key),
-            uniform(problem.domain, shape, key=point_key),
-            rows.initial,
-            rows.boundary,
-        )
-        return pinn_loss(
-            model,
-            problem,
-            cast(batch, jnp.float32),
-            alpha=rows.alpha,
-            weight=rows.weight,
-        )
-
+    loss = dataclasses.replace(
+        loss,
+        n_lam=stage.n_lam,
+        n_points=stage.n_points,
+        sample_lam=log_uniform if stage.log else uniform,
+        adaptive=False,
+    )
     optimiser = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adam(optax.cosine_decay_schedule(stage.rate, stage.steps)),
     )
     return in_float32(
-        model, loss, optimiser, steps=stage.steps, what=what, watch=_Curve(), **options
+        model,
+        loss,
+        optimiser,
+        steps=stage.steps,
+        name=name,
+        callback=_Curve(),
+        **options,
     )
 
 
 def _gauss_newton(
-    stage: GaussNewton, model: AbstractModel, rows: PINNRows, what: str, options: dict
+    stage: GaussNewton, model: AbstractModel, loss: PINNLoss, name: str, options: dict
 ) -> FitResult:
-    rows = dataclasses.replace(rows, n_points=stage.n_points)
     return gauss_newton(
         model,
-        rows,
-        programs.once(lambda model, key: rows.batch(model, key, stage.n_lam)),
+        dataclasses.replace(loss, n_lam=stage.n_lam, n_points=stage.n_points),
         steps=stage.steps,
         redraw=stage.redraw,
         rank=stage.rank,
         damping=1e-4,
-        what=what,
-        watch=_Curve(),
+        name=name,
+        callback=_Curve(),
         **options,
     )
 
 
 def _continuation(
-    stage: Continuation,
-    model: HyperPINN,
-    rows: PINNRows,
-    what: str,
-    options: dict,
+    stage: Continuation, model: HyperPINN, loss: PINNLoss, name: str, options: dict
 ) -> FitResult:
-    box = rows.problem.parameters
+    box = loss.problem.parameters
     net_key, path_key, distill_key = jr.split(options["key"], 3)
-    lams = jnp.geomspace(box.high[0], box.low[0], stage.n_lam)[:, None]
-    path = follow(
-        model(lams[0]).spec.init(key=net_key),
-        dataclasses.replace(rows, n_points=stage.n_points),
-        lams,
+    lam = jnp.geomspace(box.high[0], box.low[0], stage.n_lam)[:, None]
+    path = continuation(
+        model(lam[0]).spec.init(key=net_key),
+        dataclasses.replace(loss, n_points=stage.n_points),
+        lam,
         first=stage.first,
         steps=stage.steps,
-        what=what,
+        name=name,
         **options | {"key": path_key},
     )
     result = distill(
         model,
-        lams,
         path.model,
         steps=stage.distill_steps,
         key=distill_key,

@@ -3,16 +3,16 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Float64, PRNGKeyArray
 
 from ..box import Box
+from ..networks.main import in_float64
 from ..networks.model import AbstractModel
 from ..physics.metrics import FamilyError, family_error
-from ..physics.sampling import spread
+from ..physics.sampling import latin_hypercube
 from ..problems.allen_cahn import AllenCahn
 from ..problems.base import AbstractPDE, unpack
 from ..problems.burgers_wave import BurgersWave
@@ -142,20 +142,20 @@ FAMILIES = (
 )
 
 
+# The precision decides what a key draws.
+@in_float64
 def held_out(box: Box) -> Float64[np.ndarray, " M *p"]:
     """Values of λ that no training chose: the middle of the range, and then 64 more.
 
     One parameter is spread evenly over its scaled range, without the ends; several by a
     Latin hypercube.
     """
-    # Whatever the caller's precision, which decides what a key draws.
-    with jax.enable_x64(True):
-        if len(box) == 1:
-            others = box.unscale(np.linspace(-1, 1, 66)[1:-1, None])
-        else:
-            others = spread(box, 64, key=jr.key(2021))
-        middle = box.unscale(np.zeros((1, len(box))))
-        return np.asarray(unpack(box, jnp.concatenate([middle, others])))
+    if len(box) == 1:
+        others = box.unscale(np.linspace(-1, 1, 66)[1:-1, None])
+    else:
+        others = latin_hypercube(box, 64, key=jr.key(2021))
+    middle = box.unscale(np.zeros((1, len(box))))
+    return np.asarray(unpack(box, jnp.concatenate([middle, others])))
 
 
 def held_out_error(model: AbstractModel, problem: AbstractPDE) -> FamilyError:

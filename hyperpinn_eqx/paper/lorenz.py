@@ -12,9 +12,8 @@ from jaxtyping import PRNGKeyArray
 
 from ..box import Box
 from ..dynamics.forecasts import field_error, trajectory_errors
-from ..dynamics.loss import MultistepRows, multistep_loss
+from ..dynamics.loss import MultistepLoss
 from ..dynamics.trajectories import Trajectories, simulate
-from ..loss import Loss
 from ..networks.conditioned import ConcatPINN
 from ..networks.hyper import HyperPINN
 from ..networks.main import MainNetSpec
@@ -83,11 +82,11 @@ class LorenzExperiment(Named):
         true = test_set(self.duration)
 
         def run(
-            stage: Any, model: AbstractModel, key: PRNGKeyArray, what: str
+            stage: Any, model: AbstractModel, key: PRNGKeyArray, name: str
         ) -> tuple[FitResult, dict[str, Any]]:
             options = {"key": key, "progress": progress, "journal": journal}
             one = _adam if isinstance(stage, MultistepAdam) else _gauss_newton
-            result = one(stage, model, data, what, options)
+            result = one(stage, model, data, name, options)
             error = field_error(result.model, problem, true)[0]
             return result, {"field_relative_l2": error}
 
@@ -150,20 +149,18 @@ def _gauss_newton(
     stage: MultistepGaussNewton,
     model: AbstractModel,
     data: Trajectories,
-    what: str,
+    name: str,
     options: dict,
 ) -> FitResult:
-    rows = MultistepRows(data, SCHEME, jnp.asarray(SLOPE.high), stage.n_windows)
     return gauss_newton(
         model,
-        rows,
-        rows.batch,
+        MultistepLoss(data, SCHEME, np.array(SLOPE.high), n_windows=stage.n_windows),
         steps=stage.steps,
         redraw=stage.redraw,
         rank=stage.rank,
         floor=1e-9,
         frozen=operator.attrgetter("trunk") if stage.frozen_trunk else None,
-        what=what,
+        name=name,
         **options,
     )
 
@@ -172,16 +169,16 @@ def _adam(
     stage: MultistepAdam,
     model: AbstractModel,
     data: Trajectories,
-    what: str,
+    name: str,
     options: dict,
 ) -> FitResult:
-    data, scale = cast(data, jnp.float32), jnp.asarray(SLOPE.high, jnp.float32)
-
-    def loss(model: AbstractModel, key: PRNGKeyArray) -> Loss:
-        windows = data.windows(SCHEME.steps + 1, stage.n_windows, key=key)
-        return multistep_loss(
-            model, data.lam, windows, scheme=SCHEME, dt=data.dt, scale=scale
-        )
-
+    loss = MultistepLoss(data, SCHEME, np.array(SLOPE.high), n_windows=stage.n_windows)
     optimiser = optax.adam(optax.cosine_decay_schedule(stage.rate, stage.steps))
-    return in_float32(model, loss, optimiser, steps=stage.steps, what=what, **options)
+    return in_float32(
+        model,
+        cast(loss, jnp.float32),
+        optimiser,
+        steps=stage.steps,
+        name=name,
+        **options,
+    )

@@ -2,7 +2,6 @@
 
 import functools
 
-import jax
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
@@ -10,7 +9,8 @@ from ..box import Box
 from ..dynamics.lyapunov import LongRun, long_run
 from ..dynamics.multistep import adams_moulton
 from ..dynamics.trajectories import Trajectories, simulate
-from ..physics.sampling import chebyshev, uniform
+from ..networks.main import in_float64
+from ..physics.sampling import chebyshev_nodes, uniform
 from ..problems.lorenz import Lorenz
 
 # Paper eq. 9.
@@ -21,6 +21,8 @@ STATE = Box(x=(-4.6, 4.6), y=(-4.9, 4.9), z=(2.3, 22.3))
 SLOPE = Box(dx=(-18, 18), dy=(-27, 27), dz=(-32, 32))
 
 
+# One key means one data set, whatever the caller's precision.
+@in_float64
 def training_set(duration: float = 25.0, *, key: PRNGKeyArray) -> Trajectories:
     """The training data: 100 trajectories for each of 30 λ (paper A.6).
 
@@ -28,20 +30,18 @@ def training_set(duration: float = 25.0, *, key: PRNGKeyArray) -> Trajectories:
     of β (5) and ρ (6): they are as many, and leave no corner of the range unseen.
     """
     problem = Lorenz()
-    # In float64 whatever the caller's precision, so that one key means one data set.
-    with jax.enable_x64(True):
-        lam = chebyshev(problem.parameters, (1, 5, 6))
-        start = uniform(problem.initial, (len(lam), 100), key=key)
-        return simulate(problem, lam, start, duration=duration)
+    lam = chebyshev_nodes(problem.parameters, (1, 5, 6))
+    start = uniform(problem.initial, (len(lam), 100), key=key)
+    return simulate(problem, lam, start, duration=duration)
 
 
+@in_float64
 def _test_cases() -> tuple[Array, Array]:
     """100 values of λ, each with its own initial state."""
     problem = Lorenz()
     lam_key, start_key = jr.split(jr.key(2021))
-    with jax.enable_x64(True):
-        lam = uniform(problem.parameters, (100,), key=lam_key)
-        return lam, uniform(problem.initial, (100,), key=start_key)
+    lam = uniform(problem.parameters, (100,), key=lam_key)
+    return lam, uniform(problem.initial, (100,), key=start_key)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from .. import _arguments as checks
+from .._arguments import MayBeEmpty, checked
 from ..box import Box
 from ..networks.checkpoint import load, read_card
 from ..networks.model import AbstractModel, dtype_of
@@ -14,19 +14,16 @@ from ..pretrained import load_card, load_pretrained, pretrained_names
 from .train import EXPERIMENTS, Experiment
 
 
+@checked
 def load_models(
-    names: Sequence[str],
+    names: MayBeEmpty[Sequence[str]],
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Shipped models by name, or `.eqx` files by path: the models, and their cards.
 
     Raises:
         ValueError: an unknown name, or a damaged file.
-        TypeError: no list of strings.
         FileNotFoundError: no such file.
     """
-    checks.instance("names", names, (list, tuple))
-    for name in names:
-        checks.instance("one of names", name, str)
     files = {n for n in names if n.endswith(".eqx")}
     return (
         {n: load(n) if n in files else load_pretrained(n) for n in names},

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import equinox as eqx
 import numpy as np
 
-from .. import _arguments as checks
+from .._arguments import Count, MayBeEmpty, checked
 from ..networks.model import AbstractModel
 from ..physics.metrics import FamilyError
 from .burgers import BurgersExperiment
@@ -22,7 +22,8 @@ class Row(eqx.Module):
     error: FamilyError
 
 
-def evaluate(names: Sequence[str] = ()) -> list[Row]:
+@checked
+def evaluate(names: MayBeEmpty[Sequence[str]] = ()) -> list[Row]:
     """Evaluates shipped models by name, or `.eqx` files by path.
 
     Args:
@@ -30,10 +31,8 @@ def evaluate(names: Sequence[str] = ()) -> list[Row]:
 
     Raises:
         ValueError: an unknown name, a damaged file, or a model of another equation.
-        TypeError: no list of strings.
         FileNotFoundError: no such file.
     """
-    checks.instance("names", names, (list, tuple))
     models, cards = load_models(names or shipped(BurgersExperiment))
     known = {}
     for name, experiment in recognise_all(models, cards).items():
@@ -88,17 +87,15 @@ def table_1(rows: Sequence[Row]) -> str:
     return markdown(head, lines)
 
 
-def error_per_nu(rows: Sequence[Row], every: int = 7) -> str:
+@checked
+def error_per_nu(rows: Sequence[Row], every: Count = 7) -> str:
     """The mean squared error at every seventh ν as a Markdown table.
 
     Raises:
-        ValueError: no rows, rows with other ν than the first, or `every` below 1.
+        ValueError: rows with other ν than the first.
     """
-    every = checks.count("every", every)
-    if not rows or any(
-        not np.array_equal(r.error.lam, rows[0].error.lam) for r in rows
-    ):
-        raise ValueError(f"{len(rows)} rows, expected one or more, all of the same ν")
+    if any(not np.array_equal(r.error.lam, rows[0].error.lam) for r in rows):
+        raise ValueError(f"{len(rows)} rows, expected all of the same ν")
     lines = [
         [f"{nu:.4f}", *(f"{row.error.mse[i]:.1e}" for row in rows)]
         for i, nu in enumerate(rows[0].error.lam)

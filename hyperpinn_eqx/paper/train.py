@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 
-from .. import _arguments as checks
 from .. import _files as files
+from .._arguments import CountOrZero, checked
 from ..networks import checkpoint
+from ..networks.main import in_float64
 from ..networks.model import AbstractModel, count_parameters
 from ..training.journal import Journal
 from .burgers import BURGERS, BURGERS_PAPER, BurgersExperiment
-from .experiment import Named
 from .families import FAMILIES, FamilyExperiment
 from .lorenz import LORENZ, LORENZ_PAPER, LorenzExperiment
 
@@ -32,10 +32,12 @@ RECIPES: Mapping[str, Mapping[str, Experiment]] = MappingProxyType(
 )
 
 
+@in_float64
+@checked
 def train(
     experiment: Experiment,
     *,
-    seed: int = 0,
+    seed: CountOrZero = 0,
     out: str | os.PathLike = ".",
     resume: bool = False,
     progress: bool = True,
@@ -59,17 +61,12 @@ def train(
         The model, and the card as a dictionary.
 
     Raises:
-        ValueError: JAX is not in float64 mode, or there is a journal that is not to be
-            resumed, damaged, or of another training.
-        TypeError: `experiment` is none.
+        ValueError: there is a journal that is not to be resumed, damaged, or of another
+            training.
         Stopped: a stop was requested; the journal has everything.
         OSError: nothing can be written in `out`, or another process is writing this
             model there.
     """
-    checks.instance("experiment", experiment, Named)
-    checks.count("seed", seed, 0)
-    checks.instance("out", out, (str, os.PathLike))
-    checks.float64_mode()
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     name, file = experiment.name, experiment.stem

@@ -19,7 +19,7 @@ from ..networks.jets import jets
 from ..networks.main import MainNet, precision
 from ..networks.model import AbstractModel, cast
 from ..problems.base import AbstractPDE
-from .sampling import spread
+from .sampling import latin_hypercube
 
 
 @checked
@@ -64,7 +64,7 @@ def family_error(
         problem: a family with an exact solution: `exact(t, x, lam)`, with as many
             coordinates as its domain has.
         n_lam: values of λ: of one parameter equispaced in physical units, both ends
-            included; of several a Latin hypercube, see `spread`.
+            included; of several a Latin hypercube, see `latin_hypercube`.
         n_t: times.
         n_x: positions along each other coordinate; by default 256 along a single one,
             and 32 along each of several.
@@ -120,7 +120,7 @@ class EvaluationSet:
             if lams is None and len(range_) == 1:
                 lams = np.linspace(range_.low[0], range_.high[0], n_lam)
             elif lams is None:
-                lams = np.asarray(spread(range_, n_lam, key=jr.key(0)))
+                lams = np.asarray(latin_hypercube(range_, n_lam, key=jr.key(0)))
             self.lams = physical("lams", lams, problem, "M")
         self.exact = [exact_on_grid(problem, self.axes, lam) for lam in self.lams]
 

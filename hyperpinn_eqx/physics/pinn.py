@@ -1,35 +1,208 @@
-"""The loss of paper eq. 6: as mean squares, and as rows for Gauss-Newton."""
+"""The loss of paper eq. 6."""
 
-import functools
 import itertools
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from .. import _arguments as checks
 from .. import _programs as programs
-from .._arguments import array, choice, function, instance, number
-from .._blocks import each_lam, map_lam
-from ..loss import AbstractRows, Loss, Row
+from .._arguments import (
+    ArrayLike,
+    Count,
+    Finite,
+    MayBeEmpty,
+    NonNegative,
+    TwoOrMore,
+    array,
+    checked,
+    choice,
+)
+from .._blocks import map_lam
+from ..box import Box
+from ..loss import AbstractLeastSquares, Batch, Term
 from ..networks.jets import Jet, jets
 from ..networks.main import MainNet, precision
-from ..networks.model import AbstractModel
+from ..networks.model import AbstractModel, cast, dtype_of
 from ..problems.base import AbstractPDE, unpack
-from .sampling import Batch, residual_adaptive, spread
+from .sampling import latin_hypercube, residual_adaptive, uniform
 
 Weight = Callable[[Jet], Array]
+# From the range of λ, a number n and a key to n values of λ.
+SampleLam = Callable[..., Float[Array, "n p"]]
 
 
+class Prescribed(eqx.Module):
+    """Points where u is prescribed, and its values there."""
+
+    point: Float[Array, "*n d"]
+    value: Float[Array, "*n"]
+
+
+@checked
+def corners_and_hypercube(
+    box: Box, n: TwoOrMore, *, key: PRNGKeyArray
+) -> Float[Array, "n p"]:
+    """N values of λ: the corners of their range, and a Latin hypercube of the rest.
+
+    All corners where they are at most half of the values, else two opposite ones.
+
+    >>> box = Box(nu=(1e-3, 1e-1, "log"))
+    >>> print(corners_and_hypercube(box, 8, key=jr.key(0))[:2, 0])
+    [0.001 0.1  ]
+    """
+    # Nothing between them speaks for the ends, and they are the hardest.
+    ends = list(zip(box.low, box.high, strict=True))
+    corners = list(dict.fromkeys(itertools.product(*ends)))
+    if 2 * len(corners) > max(n, 4):
+        corners = [corners[0], corners[-1]]
+    inside = latin_hypercube(box, n - len(corners), key=key)
+    return jnp.concatenate([jnp.array(corners), inside])
+
+
+class PINNLoss(AbstractLeastSquares):
+    """The loss of paper eq. 6 over a family of equations, with means in place of sums.
+
+    The terms are `physics`, which includes α, and `data`; the latter only where the
+    problem has initial or boundary points. A batch costs one evaluation of the
+    hypernetwork for each λ; derivatives are taken of the generated main networks alone,
+    in the precision of their weights.
+
+    Args:
+        problem: the family of equations.
+        initial: points of the initial time, shape (I, d), as `conditions` draws
+            them; I may be 0.
+        boundary: points of the boundary in space, shape (B, d).
+        n_lam: values of λ in a batch.
+        n_points: collocation points for each.
+        alpha: the weight α of the physics term.
+        weight: multiplies each residual before it is squared, see `slope_weight`.
+        sample_lam: how λ is drawn: `uniform`, `log_uniform`, or any function of a box,
+            a number n and a key.
+        adaptive: whether collocation points gather where the residual is large, see
+            `residual_adaptive`; uniform if not.
+    """
+
+    problem: AbstractPDE
+    initial: Float[Array, "I d"]
+    boundary: Float[Array, "B d"]
+    n_lam: int = eqx.field(static=True)
+    n_points: int = eqx.field(static=True)
+    alpha: float | Float[Array, ""]
+    weight: Weight | None = eqx.field(static=True)
+    sample_lam: SampleLam = eqx.field(static=True)
+    adaptive: bool = eqx.field(static=True)
+
+    @checked
+    def __init__(
+        self,
+        problem: AbstractPDE,
+        initial: Finite[MayBeEmpty[Float[ArrayLike, "I d"]]],
+        boundary: Finite[MayBeEmpty[Float[ArrayLike, "B d"]]],
+        *,
+        n_lam: Count = 32,
+        n_points: Count = 200,
+        alpha: NonNegative | Float[Array, ""] = 1.0,
+        weight: Weight | None = None,
+        sample_lam: SampleLam = corners_and_hypercube,
+        adaptive: bool = True,
+    ):
+        d = len(problem.domain)
+        self.initial = array("initial", initial, "I", d, empty=True)
+        self.boundary = array("boundary", boundary, "B", d, empty=True)
+        self.problem, self.alpha, self.weight = problem, alpha, weight
+        self.n_lam, self.n_points = n_lam, n_points
+        self.sample_lam, self.adaptive = sample_lam, adaptive
+
+    @property
+    def terms(self) -> Mapping[str, Term]:
+        """The equation at collocation points, and u where it is prescribed."""
+        return {
+            "physics": Term(self._residuals, self.alpha),
+            "data": Term(self._misfit),
+        }
+
+    def _residuals(
+        self, net: MainNet, lam: Float[Array, " p"], points: Float[Array, "n d"]
+    ) -> Float[Array, " n"]:
+        return residuals(net, self.problem, lam, points, weight=self.weight)
+
+    def _misfit(
+        self, net: MainNet, lam: Float[Array, " p"], at: Prescribed
+    ) -> Float[Array, " n"]:
+        u = jets(net, at.point, (), self.problem.domain.names).value
+        u = array("model(lam) at the conditions", u, len(at.point))
+        return u - at.value.astype(u.dtype)
+
+    @checked
+    def sample(
+        self,
+        model: Callable[[Array], MainNet],
+        *,
+        key: PRNGKeyArray,
+        lam: Finite[Float[ArrayLike, "M p"]] | None = None,
+    ) -> Batch:
+        """New values of λ, or those given, and new collocation points for each."""
+        if lam is not None:
+            lam = array("lam", lam, "M", len(self.problem.parameters))
+        return programs.call(self._sample, model, key, lam)
+
+    def _sample(
+        self, model: AbstractModel, key: PRNGKeyArray, lam: Array | None
+    ) -> Batch:
+        box, domain = self.problem.parameters, self.problem.domain
+        if lam is None:
+            lam_key, key = jr.split(key)
+            lam = self.sample_lam(box, self.n_lam, key=lam_key)
+            lam = array("sample_lam(box, n)", lam, "M", len(box))
+
+        def gathered(pair: tuple[Array, PRNGKeyArray]) -> Array:
+            lam, key = pair
+            net = model(lam)
+            return residual_adaptive(
+                lambda points: self._residuals(net, lam, points),
+                domain,
+                self.n_points,
+                key=key,
+            )
+
+        if self.adaptive:
+            points = map_lam(gathered, (lam, jr.split(key, len(lam))))
+        else:
+            points = uniform(domain, (len(lam), self.n_points), key=key)
+        # What is prescribed is computed in the precision of what it is compared with.
+        dtype = dtype_of(model)
+        return cast(self, dtype).at(*cast((lam, points), dtype))
+
+    @checked
+    def at(
+        self,
+        lam: Finite[Float[ArrayLike, "M p"]],
+        points: Finite[Float[ArrayLike, "M N d"]],
+    ) -> Batch:
+        """The batch of these λ with these collocation points for each."""
+        lam = array("lam", lam, "M", len(self.problem.parameters))
+        points = array("points", points, "M", "N", len(self.problem.domain))
+        edges = jnp.concatenate([self.initial, self.boundary])
+        if not len(edges):
+            return Batch(lam, {"physics": points})
+
+        def one(lam: Array) -> Prescribed:
+            values = targets(self.problem, lam, self.initial, self.boundary)
+            return Prescribed(edges, values)
+
+        return Batch(lam, {"physics": points, "data": jax.vmap(one)(lam)})
+
+
+@checked
 def residuals(
     net: Callable[[Array], Array],
     problem: AbstractPDE,
-    lam: Float[ArrayLike, " p"],
-    points: Float[ArrayLike, "n d"],
+    lam: ArrayLike,
+    points: ArrayLike,
     *,
     weight: Weight | None = None,
 ) -> Float[Array, " n"]:
@@ -45,11 +218,8 @@ def residuals(
         weight: multiplies each residual, see `slope_weight`.
 
     Raises:
-        ValueError: an array of another shape, returned ones included, or not finite.
-        TypeError: `net` or `weight` is no function, or `problem` no problem.
+        ValueError: what the problem or the weight returns has another shape.
     """
-    function("net", net)
-    instance("problem", problem, AbstractPDE)
     names = problem.domain.names
     with precision(net.dtype if isinstance(net, MainNet) else jnp.result_type(float)):
         lam = array("lam", lam, len(problem.parameters), finite=True)
@@ -61,29 +231,27 @@ def residuals(
         r = array("problem.residual of all points", r, len(points)).astype(dtype)
         if weight is None:
             return r
-        function("weight", weight)
         return array("weight of all points", weight(u), len(points)).astype(dtype) * r
 
 
+@checked
 def targets(
     problem: AbstractPDE,
-    lam: Float[ArrayLike, " p"],
-    initial: Float[ArrayLike, "I d"],
-    boundary: Float[ArrayLike, "B d"],
+    lam: Finite[Float[ArrayLike, " p"]],
+    initial: Finite[MayBeEmpty[Float[ArrayLike, "I d"]]],
+    boundary: Finite[MayBeEmpty[Float[ArrayLike, "B d"]]],
 ) -> Float[Array, " I+B"]:
     """The prescribed values at the initial points and then at the boundary points.
 
     Raises:
-        ValueError: an array of another shape, returned ones included, or not finite.
-        TypeError: `problem` is no problem.
+        ValueError: what the problem returns has another shape.
     """
-    instance("problem", problem, AbstractPDE)
     d = len(problem.domain)
-    lam = array("lam", lam, len(problem.parameters), finite=True)
+    lam = array("lam", lam, len(problem.parameters))
     value = unpack(problem.parameters, lam)
 
     def part(name: str, points: ArrayLike, f: Callable) -> Array:
-        points = array(name, points, "n", d, finite=True, empty=True)
+        points = array(name, points, "n", d, empty=True)
         if not len(points):
             return points[:, 0]
         found = jax.vmap(f, (0, None))(points, value.astype(points.dtype))
@@ -99,65 +267,7 @@ def targets(
     )
 
 
-def pinn_loss(
-    model: AbstractModel,
-    problem: AbstractPDE,
-    batch: Batch,
-    *,
-    alpha: float | Float[Array, ""] = 1.0,
-    weight: Weight | None = None,
-) -> Loss:
-    """The loss of paper eq. 6 over a batch of λ, with means in place of sums.
-
-    The hypernetwork runs once for each λ; derivatives are taken of the generated
-    main network alone, in the precision of its weights.
-
-    Args:
-        model: a HyperPINN or a baseline.
-        problem: the family of equations.
-        batch: λ, collocation points, and points of the initial and boundary data.
-        alpha: the weight α of the physics term.
-        weight: multiplies each residual before it is squared.
-
-    Returns:
-        A `Loss` with terms `data` and `physics` (which includes α); without `data`
-        where a batch has no conditions, as those of a problem that needs none.
-
-    Raises:
-        ValueError: a batch that does not fit the problem; α below 0; a network or a
-            problem that returns another shape.
-        TypeError: an argument of another kind.
-    """
-    function("model", model)
-    instance("problem", problem, AbstractPDE)
-    instance("batch", batch, Batch)
-    # Of one that JAX traces, as a schedule's, nothing is known yet.
-    if not isinstance(alpha, jax.core.Tracer):
-        alpha = number("alpha", alpha, 0.0)
-    # A batch has seen to all else.
-    d = len(problem.domain)
-    array("batch.lam", batch.lam, "M", len(problem.parameters))
-    array("batch.points", batch.points, "M", "N", d)
-    conditions = jnp.concatenate([batch.initial, batch.boundary])
-    array("batch.initial with batch.boundary", conditions, "I+B", d, empty=True)
-
-    def one(lam: Array, points: Array) -> dict[str, Array]:
-        net = model(lam)
-        r = residuals(net, problem, lam, points, weight=weight)
-        physics = alpha * jnp.mean(r**2)
-        if not len(conditions):
-            return {"physics": physics}
-        u = jets(net, conditions, (), problem.domain.names).value
-        u = array("model(lam) at the conditions", u, len(conditions))
-        known = (a.astype(u.dtype) for a in (lam, batch.initial, batch.boundary))
-        gap = u - targets(problem, *known)
-        return {"data": jnp.mean(gap**2), "physics": physics}
-
-    size = batch.points.shape[1] + len(conditions)
-    terms = each_lam(one, batch.lam, batch.points, size)
-    return Loss({name: jnp.mean(value) for name, value in terms.items()})
-
-
+@checked
 def slope_weight(*names: str) -> Weight:
     """The weight `1 / (1 + |∂u|)` of a residual, e.g. `slope_weight("x")`.
 
@@ -166,11 +276,8 @@ def slope_weight(*names: str) -> Weight:
     weight itself is not differentiated. (Ferrer-Sánchez et al. 2024, CMAME 424.)
 
     Raises:
-        TypeError: a name is no string.
         ValueError: when the weight is called, a name of no derivative in the jet.
     """
-    for name in names:
-        instance("names", name, str)
 
     def weight(u: Jet) -> Array:
         for name in names:
@@ -180,154 +287,3 @@ def slope_weight(*names: str) -> Weight:
         return jax.lax.stop_gradient(1 / (1 + slope))
 
     return weight
-
-
-class Place(eqx.Module):
-    """A collocation point, and by how much its row counts."""
-
-    point: Float[Array, "*n d"]
-    scale: Float[Array, "*n"]
-
-
-class Known(eqx.Module):
-    """A point where u is prescribed, the value there, and how much its row counts."""
-
-    point: Float[Array, "*n d"]
-    target: Float[Array, "*n"]
-    scale: Float[Array, "*n"]
-
-
-class PINNRows(AbstractRows):
-    """The loss of paper eq. 6 as a sum of squares over rows.
-
-    For each λ there are `n_points` rows √(α/n) w N[u; λ] at residual-adaptive points,
-    and a row for every initial and boundary point; none of the latter where a problem
-    needs no conditions. Their squares add up to `pinn_loss` at those points.
-
-    Attributes:
-        problem: the family of equations.
-        initial: points of the initial time, shape (I, d).
-        boundary: points of the boundary in space, shape (B, d).
-        n_points: collocation points for each λ.
-        alpha: the weight α of the physics term.
-        weight: multiplies each residual, see `slope_weight`.
-
-    Raises:
-        ValueError: points of another shape or not finite; a number out of its range.
-        TypeError: `problem` is no problem, or `weight` no function.
-    """
-
-    problem: AbstractPDE
-    initial: Float[Array, "I d"]
-    boundary: Float[Array, "B d"]
-    n_points: int = eqx.field(static=True)
-    alpha: float = eqx.field(static=True)
-    weight: Weight | None = eqx.field(static=True)
-
-    def __init__(
-        self,
-        problem: AbstractPDE,
-        initial: Float[ArrayLike, "I d"],
-        boundary: Float[ArrayLike, "B d"],
-        n_points: int,
-        alpha: float = 1.0,
-        weight: Weight | None = None,
-    ):
-        checks.instance("problem", problem, AbstractPDE)
-        if weight is not None:
-            checks.function("weight", weight)
-        d = len(problem.domain)
-        points = {
-            name: checks.array(name, value, "n", d, finite=True, empty=True)
-            for name, value in (("initial", initial), ("boundary", boundary))
-        }
-        self.problem, self.weight = problem, weight
-        self.initial, self.boundary = points["initial"], points["boundary"]
-        self.n_points = checks.count("n_points", n_points)
-        self.alpha = checks.number("alpha", alpha, 0.0)
-
-    @property
-    def groups(self) -> tuple[Row, ...]:
-        """The row of a collocation point, and that of a prescribed value."""
-        return self.equation, self.condition
-
-    def equation(
-        self, net: MainNet, lam: Float[Array, " p"], item: Place
-    ) -> Float[Array, ""]:
-        """The row of a collocation point."""
-        r = residuals(net, self.problem, lam, item.point[None], weight=self.weight)
-        return item.scale * r[0]
-
-    def condition(
-        self, net: MainNet, lam: Float[Array, " p"], item: Known
-    ) -> Float[Array, ""]:
-        """The row of a prescribed value."""
-        return item.scale * (net(item.point) - item.target)
-
-    def draw(
-        self, model: AbstractModel, lams: Float[ArrayLike, "M p"], key: PRNGKeyArray
-    ) -> tuple[Place, Known]:
-        """The rows of M values of λ, arrays of shape (M, K).
-
-        Raises:
-            ValueError: λ of another shape or not finite, or no key.
-            TypeError: `model` is no function.
-        """
-        checks.function("model", model)
-        p = len(self.problem.parameters)
-        lams = checks.array("lams", lams, "M", p, finite=True)
-        return programs.call(self._draw, model, lams, checks.random_key("key", key))
-
-    def _draw(
-        self, model: AbstractModel, lams: Array, key: PRNGKeyArray
-    ) -> tuple[Place, Known]:
-        def one(pair: tuple[Array, PRNGKeyArray]) -> tuple[Place, Known]:
-            lam, key = pair
-            net = model(lam)
-            points = residual_adaptive(
-                lambda p: residuals(net, self.problem, lam, p, weight=self.weight),
-                self.problem.domain,
-                self.n_points,
-                key=key,
-            )
-            wanted = targets(self.problem, lam, self.initial, self.boundary)
-            edges = jnp.concatenate([self.initial, self.boundary])
-            share = math.sqrt(1 / max(len(edges), 1))
-            return (
-                Place(
-                    points, jnp.full(len(points), math.sqrt(self.alpha / self.n_points))
-                ),
-                Known(edges, wanted, jnp.full(len(edges), share)),
-            )
-
-        return map_lam(one, (lams, jr.split(key, len(lams))))
-
-    def batch(
-        self, model: AbstractModel, key: PRNGKeyArray, n_lam: int
-    ) -> tuple[Float[Array, "M p"], tuple[Place, Known]]:
-        """n_lam values of λ, the corners of the range among them, and their rows.
-
-        All corners where they are at most half of the values, else two opposite ones.
-
-        Raises:
-            ValueError: fewer than two values, or no key.
-            TypeError: `model` is no function.
-        """
-        checks.function("model", model)
-        n_lam = checks.count("n_lam", n_lam, 2)
-        draw = functools.partial(self._batch, n_lam)
-        return programs.call(draw, model, checks.random_key("key", key))
-
-    def _batch(
-        self, n_lam: int, model: AbstractModel, key: PRNGKeyArray
-    ) -> tuple[Array, tuple[Place, Known]]:
-        box = self.problem.parameters
-        lam_key, key = jr.split(key)
-        # Nothing between them speaks for the ends, and they are the hardest.
-        ends = list(zip(box.low, box.high, strict=True))
-        corners = list(dict.fromkeys(itertools.product(*ends)))
-        if 2 * len(corners) > max(n_lam, 4):
-            corners = [corners[0], corners[-1]]
-        inside = spread(box, n_lam - len(corners), key=lam_key)
-        lams = jnp.concatenate([jnp.array(corners), inside])
-        return lams, self._draw(model, lams, key)

@@ -2,59 +2,18 @@
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import _arguments as checks
 from .._arguments import Count, CountOrZero, MayBeEmpty, checked
 from ..box import Box
 from ..problems.base import AbstractPDE, has_ends
 
-Shape = MayBeEmpty[tuple[CountOrZero, ...]]
-
-
-class Batch(eqx.Module):
-    """What one step of training sees.
-
-    Attributes:
-        lam: M values of λ, shape (M, p), physical units.
-        points: N collocation points for each, shape (M, N, d).
-        initial: points of the initial time, shared by all λ, shape (I, d).
-        boundary: points of the boundary in space, shape (B, d).
-
-    Raises:
-        ValueError: no finite numbers of these shapes; I and B may be 0.
-    """
-
-    lam: Float[Array, "M p"]
-    points: Float[Array, "M N d"]
-    initial: Float[Array, "I d"]
-    boundary: Float[Array, "B d"]
-
-    def __init__(
-        self,
-        lam: Float[ArrayLike, "M p"],
-        points: Float[ArrayLike, "M N d"],
-        initial: Float[ArrayLike, "I d"],
-        boundary: Float[ArrayLike, "B d"],
-    ):
-        self.lam = checks.array("lam", lam, "M", "p", finite=True)
-        self.points = checks.array("points", points, "M", "N", "d", finite=True)
-        edges = {"finite": True, "empty": True}
-        self.initial = checks.array("initial", initial, "I", "d", **edges)
-        self.boundary = checks.array("boundary", boundary, "B", "d", **edges)
-        d = {a.shape[-1] for a in (self.points, self.initial, self.boundary)}
-        if len(self.lam) != len(self.points) or len(d) > 1:
-            shapes = [a.shape for a in jax.tree.leaves(self)]
-            raise ValueError(
-                "lam, points, initial and boundary have shapes "
-                f"{', '.join(map(str, shapes))}, expected (M, p), (M, N, d), (I, d) "
-                "and (B, d)"
-            )
+Shape = CountOrZero | MayBeEmpty[tuple[CountOrZero, ...]]
 
 
 @checked
@@ -84,10 +43,12 @@ def log_uniform(
 
 
 @checked
-def spread(box: Box, n: CountOrZero, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
+def latin_hypercube(
+    box: Box, n: CountOrZero, *, key: PRNGKeyArray
+) -> Float[Array, "n d"]:
     """A Latin hypercube in scaled units: one of n points in each n-th of every axis.
 
-    >>> spread(Box(nu=(1e-3, 1e-1, "log")), 8, key=jr.key(0)).shape
+    >>> latin_hypercube(Box(nu=(1e-3, 1e-1, "log")), 8, key=jr.key(0)).shape
     (8, 1)
     """
     jitter_key, *keys = jr.split(key, 1 + len(box))
@@ -97,7 +58,7 @@ def spread(box: Box, n: CountOrZero, *, key: PRNGKeyArray) -> Float[Array, "n d"
 
 
 @checked
-def chebyshev(box: Box, counts: tuple[Count, ...]) -> Float[Array, "n d"]:
+def chebyshev_nodes(box: Box, counts: tuple[Count, ...]) -> Float[Array, "n d"]:
     """The Chebyshev nodes of every axis in scaled units, and all their combinations.
 
     A smooth dependence on λ is learned best from them: they crowd at the ends of a
@@ -111,7 +72,7 @@ def chebyshev(box: Box, counts: tuple[Count, ...]) -> Float[Array, "n d"]:
     Raises:
         ValueError: not one count for each axis.
 
-    >>> print(chebyshev(Box(a=(2, 2), b=(-4, 4)), (1, 3)).round(2) + 0.0)
+    >>> print(chebyshev_nodes(Box(a=(2, 2), b=(-4, 4)), (1, 3)).round(2) + 0.0)
     [[ 2.   -3.46]
      [ 2.    0.  ]
      [ 2.    3.46]]
@@ -171,7 +132,7 @@ def conditions(
 
 @checked
 def residual_adaptive(
-    size: Callable[[Float[Array, "c d"]], Float[Array, " c"]],
+    residual: Callable[[Float[Array, "c d"]], Float[Array, " c"]],
     box: Box,
     n: Count,
     *,
@@ -185,7 +146,7 @@ def residual_adaptive(
     and half stay uniform. (Wu et al. 2023, CMAME 403, "RAD" with k = c = 1.)
 
     Args:
-        size: the residual at candidates of shape (c, d).
+        residual: its values at candidates of shape (c, d).
         box: the domain.
         n: how many points to draw, at most `candidates`.
         candidates: how many to choose from.
@@ -199,11 +160,14 @@ def residual_adaptive(
         raise ValueError(f"n = {n}, expected at most candidates = {candidates}")
     point_key, draw_key = jr.split(key)
     points = uniform(box, (candidates,), key=point_key)
-    r = jnp.abs(checks.array("size(points)", size(points), candidates, finite=True))
+    r = jnp.abs(
+        checks.array("residual(points)", residual(points), candidates, finite=True)
+    )
     # The largest n of log p + Gumbel noise are a draw without replacement.
     score = jnp.log(r / jnp.mean(r) + 1) + jr.gumbel(draw_key, r.shape, r.dtype)
     return points[jax.lax.top_k(score, n)[1]]
 
 
-def _cube(shape: tuple[int, ...], d: int, key: PRNGKeyArray) -> Array:
-    return jr.uniform(key, (*shape, d), minval=-1, maxval=1)
+def _cube(shape: int | tuple[int, ...], d: int, key: PRNGKeyArray) -> Array:
+    sizes = shape if isinstance(shape, tuple) else (shape,)
+    return jr.uniform(key, (*sizes, d), minval=-1, maxval=1)

@@ -1,41 +1,58 @@
 """Continuation in λ, and distillation of its path into a hypernetwork."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import _arguments as checks
 from .. import _programs as programs
+from .._arguments import ArrayLike, Count, Finite, NonNegative, checked
 from ..box import Box
-from ..loss import Loss
+from ..loss import Batch, Loss
 from ..networks.hyper import HyperPINN
-from ..networks.main import MainNet
+from ..networks.main import MainNet, in_float64
 from ..networks.model import AbstractModel, SingleNet
-from ..physics.pinn import Known, PINNRows, Place
-from ..training.adam import fit
-from ..training.gauss_newton import Method, in_float64
+from ..physics.pinn import PINNLoss
+from ..training.fit import fit
+from ..training.gauss_newton import GaussNewton, only_float64
 from ..training.journal import Journal
 from ..training.result import FitResult, TrainingStopped, converting
-from ..training.run import History
+from ..training.run import AbstractOptimiser, Fault, run
 from ..training.validation import check_type, trainable
 
 
-def follow(
+class Path(eqx.Module):
+    """The best weights of a main network along a path of λ.
+
+    Attributes:
+        lam: L values of λ, shape (L, p), physical units.
+        weights: θ* for each, shape (L, P).
+    """
+
+    lam: Float[Array, "L p"]
+    weights: Float[Array, "L P"]
+
+
+@in_float64
+@checked
+def continuation(
     net: MainNet,
-    rows: PINNRows,
-    lams: Float[ArrayLike, "L p"],
+    loss: PINNLoss,
+    lam: Finite[Float[ArrayLike, "L p"]],
     *,
     key: PRNGKeyArray,
-    steps: int = 30,
-    first: int = 150,
-    redraw: int = 10,
+    steps: Count = 30,
+    first: Count = 150,
+    redraw: Count = 10,
     progress: bool = True,
-    what: str = "continuation",
+    name: str = "continuation",
     journal: Journal | None = None,
-) -> FitResult[Float[Array, "L P"]]:
+) -> FitResult[Path]:
     """The main network's best weights θ*(λ) along a path of λ.
 
     Each λ is solved by Gauss-Newton, warm-started from its neighbour, so that θ* stays
@@ -43,19 +60,19 @@ def follow(
 
     Args:
         net: the network to start from.
-        rows: the loss.
-        lams: the path, easy end first.
+        loss: the loss, of one λ after the other.
+        lam: the path, easy end first.
         key: a JAX random key.
         steps: Gauss-Newton steps for each λ.
         first: steps for the first λ, which has no neighbour.
         redraw: steps on one draw of points.
         progress: whether to show a bar.
-        what: the bar's label, and the name of the stage in the journal.
+        name: the bar's label, and the name of the stage in the journal.
         journal: goes on from what it holds of this stage, and keeps it after every λ.
 
     Returns:
-        A `FitResult` whose model is the path θ*, shape (L, P), and whose history holds
-        the loss at each λ.
+        A `FitResult` whose model is the `Path`, and whose history holds the loss at
+        each λ.
 
     Whatever exception ends it has an attribute `result`, see `fit`: the path up to the
     last λ that was solved.
@@ -63,65 +80,103 @@ def follow(
     Raises:
         TrainingStopped: as by `gauss_newton`; the message names the λ.
         Stopped: a stop was requested of the journal, and everything is saved.
-        ValueError: λ of another shape, or not finite or positive where they must be; a
-            number below 1; weights that are not float64 or not finite; or the journal's
-            arrays do not fit.
-        TypeError: an argument of another kind.
+        ValueError: a λ that is not positive where it must be; weights that are not
+            float64 or not finite; or the journal's arrays do not fit.
     """
-    checks.instance("net", net, MainNet)
-    checks.instance("rows", rows, PINNRows)
-    box = rows.problem.parameters
-    lams = _positions(box, lams)
-    checks.random_key("key", key)
-    steps, first = checks.count("steps", steps), checks.count("first", first)
-    redraw, net = checks.count("redraw", redraw), in_float64("net", net)
-    # NaN where no λ has been solved yet.
-    path = jnp.full((len(lams), net.spec.size), jnp.nan)
+    lam = _positions(loss.problem.parameters, lam)
+    net = only_float64("net", net)
+    optimiser = Continuation(net, loss, lam, steps, first, redraw)
+    return run(
+        optimiser,
+        optimiser.init(),
+        steps=len(lam),
+        key=key,
+        name=name,
+        progress=progress,
+        journal=journal,
+    )
 
-    def solved(path: Array) -> Array:
-        return path[jnp.isfinite(path[:, 0])]
 
-    everything = jax.tree.map(eqx.is_inexact_array, SingleNet(net, box))
-    method, draw_at = Method(rows, net.spec.size, everything), programs.once(rows.draw)
-    with History(len(lams), what, progress, key, path, solved, journal) as history:
-        path = history.state
-        if history.done:
-            net = net.spec.unflatten(path[history.done - 1])
-        model: AbstractModel = SingleNet(net=net, parameters=box)
-        while not history.over:
-            i = history.done
-            lam, step_key = lams[i], jr.fold_in(key, i)
+class Continuation(AbstractOptimiser[Array, Path]):
+    """Steps along a path, each a training of its own; see `continuation`.
 
-            def draw(
-                model: AbstractModel, key: PRNGKeyArray, here: Array = lam[None]
-            ) -> tuple[Array, tuple[Place, Known]]:
-                return here, draw_at(model, here, key)
+    The state are the weights, NaN where no λ has been solved yet.
+    """
 
-            state = (model, 0.0, 1e-4 if i else 1e-1, None, None)
-            inner = History(
-                steps if i else first, what, False, step_key, state, lambda s: s[0]
+    def __init__(
+        self,
+        net: MainNet,
+        loss: PINNLoss,
+        lam: Float[Array, "L p"],
+        steps: int,
+        first: int,
+        redraw: int,
+    ):
+        self.net, self.lam, self.steps, self.first = net, lam, steps, first
+        self.box = loss.problem.parameters
+        everything = jax.tree.map(eqx.is_inexact_array, SingleNet(net, self.box))
+        self.newton = _AtOneLam(
+            loss, net.spec.size, everything, redraw=redraw, floor=1e-10
+        )
+
+    def init(self, model: Path | None = None) -> Array:
+        """The weights that are known at the start: none."""
+        return jnp.full((len(self.lam), self.net.spec.size), jnp.nan)
+
+    def model(self, state: Array) -> Path:
+        """The path as far as it has been solved."""
+        solved = jnp.isfinite(state[:, 0])
+        return Path(self.lam[solved], state[solved])
+
+    def step(
+        self, state: Array, done: int, left: int, *, key: PRNGKeyArray
+    ) -> tuple[Array, int, dict[str, float]]:
+        """Solves the next λ."""
+        net = self.net.spec.unflatten(state[done - 1]) if done else self.net
+        self.newton.lam = self.lam[done]
+        start = self.newton.init(SingleNet(net, self.box), 1e-4 if done else 1e-1)
+        try:
+            result = run(
+                self.newton,
+                start,
+                steps=self.steps if done else self.first,
+                key=jr.fold_in(key, done),
+                name="one λ",
+                progress=False,
             )
-            try:
-                result = method.run(draw, inner, step_key, redraw, 1e-10)
-            except TrainingStopped as error:
-                history.stop(f"{error.reason} for λ = {lam.tolist()}")
-            model = result.model
-            path = path.at[i].set(model(lam).flatten())
-            history.add(path, 1, {"total": float(result.history["total"][-1])})
-        return history.result()
+        except TrainingStopped as error:
+            where = self.lam[done].tolist()
+            raise Fault(f"{error.reason} for λ = {where}") from error
+        state = state.at[done].set(result.model(self.lam[done]).flatten())
+        return state, 1, {"total": float(result.history["total"][-1])}
 
 
+class _AtOneLam(GaussNewton):
+    """Gauss-Newton at one λ, another one for each training."""
+
+    lam: Float[Array, " p"]
+
+    def __init__(self, loss: PINNLoss, *args: Any, **options: Any):
+        super().__init__(loss, *args, **options)
+        self._at = programs.once(
+            lambda model, key, lam: loss.sample(model, key=key, lam=lam[None])
+        )
+
+    def draw(self, model: AbstractModel, key: PRNGKeyArray) -> Batch:
+        return self._at(model, key, self.lam)
+
+
+@checked
 def distill(
     model: HyperPINN,
-    lams: Float[ArrayLike, "L p"],
-    path: Float[ArrayLike, "L P"],
+    path: Path,
     *,
     key: PRNGKeyArray,
-    steps: int = 20_000,
-    rate: float = 3e-3,
+    steps: Count = 20_000,
+    rate: NonNegative = 3e-3,
     progress: bool = True,
 ) -> FitResult:
-    """Makes a hypernetwork reproduce weights θ*(λ) found by `follow`.
+    """Makes a hypernetwork reproduce weights θ*(λ) found by `continuation`.
 
     The best head is known beforehand: θ₀ is the mean of the path, and the columns of W
     are its leading singular vectors. What is left to learn are the few numbers z(λ)
@@ -129,8 +184,7 @@ def distill(
 
     Args:
         model: an untrained HyperPINN.
-        lams: the λ of the path, shape (L, p).
-        path: the weights θ*, shape (L, P).
+        path: λ and the weights θ*.
         key: a JAX random key.
         steps: Adam steps.
         rate: the first learning rate of a cosine schedule.
@@ -142,19 +196,16 @@ def distill(
     Raises:
         TrainingStopped: the loss or the weights became NaN or infinite.
         ValueError: arrays of other shapes, not finite, or in another precision than
-            the model's weights; or a number out of its range.
-        TypeError: an argument of another kind.
+            the model's weights.
     """
-    checks.instance("model", model, HyperPINN)
     model = trainable("model", model)
-    lams = _positions(model.parameters, lams)
-    path = checks.array("path", path, "L", model.main.size, finite=True)
-    if len(lams) != len(path):
-        raise ValueError(f"lams has {len(lams)} rows, expected {len(path)} as path")
-    check_type("path", path.dtype, model)
-    steps, rate = checks.count("steps", steps), checks.number("rate", rate, 0.0)
-    theta0 = jnp.mean(path, axis=0)
-    u, s, vt = jnp.linalg.svd(path - theta0[None], full_matrices=False)
+    lams = _positions(model.parameters, path.lam)
+    weights = checks.array(
+        "path.weights", path.weights, len(lams), model.main.size, finite=True
+    )
+    check_type("path.weights", weights.dtype, model)
+    theta0 = jnp.mean(weights, axis=0)
+    u, s, vt = jnp.linalg.svd(weights - theta0[None], full_matrices=False)
     modes = min(model.head.shape[1], len(s))
     # The trunk ends in tanh: z should stay well inside (-1, 1).
     size = jnp.max(jnp.abs(u[:, :modes]), axis=0) / 0.7
@@ -165,7 +216,7 @@ def distill(
         .set(vt[:modes].T * (s[:modes] * size)[None])
     )
     model = eqx.tree_at(lambda m: (m.head, m.theta0), model, (head, theta0))
-    scaled = model.parameters.scale(lams.astype(path.dtype))
+    scaled = model.parameters.scale(lams.astype(weights.dtype))
 
     def loss(trunk: tuple, key: PRNGKeyArray) -> Loss:
         family = eqx.tree_at(lambda m: m.trunk, model, trunk)
@@ -185,14 +236,14 @@ def distill(
             key=key,
             chunk=1000,
             progress=progress,
-            what="distillation",
+            name="distillation",
         )
     return whole(result)
 
 
 def _positions(box: Box, lams: Float[ArrayLike, "L p"]) -> Float[Array, "L p"]:
     """The λ of a path, each of them a possible one."""
-    lams = checks.array("lams", lams, "L", len(box), finite=True)
+    lams = checks.array("lam", lams, "L", len(box), finite=True)
     for lam in lams:
-        box.parameter(lam, argument="lams")
+        box.parameter(lam)
     return lams

@@ -11,35 +11,35 @@ import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
-from .. import _arguments as checks
-from .. import _programs as programs
-from ..loss import Loss
+from .._arguments import Count, CountOrZero, Positive, TwoOrMore, checked
 from ..networks.hyper import HyperPINN
-from ..networks.main import MainNetSpec, widths
-from ..networks.model import AbstractModel, cast
-from ..physics.pinn import PINNRows, pinn_loss
-from ..physics.sampling import Batch, conditions, log_uniform, uniform
+from ..networks.main import MainNetSpec, in_float64
+from ..networks.model import cast
+from ..physics.pinn import PINNLoss
+from ..physics.sampling import conditions, log_uniform
 from ..physics.units import dimensionless
 from ..problems.base import AbstractPDE
-from ..training.adam import fit
+from ..training.fit import fit
 from ..training.gauss_newton import gauss_newton
 from ..training.journal import Journal
 from ..training.result import FitResult, converting
 from .fingerprint import fingerprint
 
 
+@in_float64
+@checked
 def train_family(
     problem: AbstractPDE,
     *,
-    main: Sequence[int] = (8, 8, 8),
-    hidden: Sequence[int] = (16, 16, 8),
-    adam_steps: int = 1000,
-    newton_steps: int = 200,
-    n_lam: int = 32,
-    n_points: int = 200,
-    n_conditions: tuple[int, int] = (50, 100),
-    rank: int = 32,
-    scale: float | None = None,
+    main: Sequence[Count] = (8, 8, 8),
+    hidden: Sequence[Count] = (16, 16, 8),
+    adam_steps: Count = 1000,
+    newton_steps: Count = 200,
+    n_lam: TwoOrMore = 32,
+    n_points: Count = 200,
+    n_conditions: Sequence[CountOrZero] = (50, 100),
+    rank: Count = 32,
+    scale: Positive | None = None,
     key: PRNGKeyArray,
     progress: bool = True,
     journal: Journal | None = None,
@@ -50,8 +50,7 @@ def train_family(
     defaults; half a minute on two CPU cores. It knows nothing of the equation but what
     its class says. It trains in units of its own, in which coordinates, u and the
     residual are of order one: in other units of the equation the result is the same.
-    Where it stalls, take its parts in hand: `pinn_loss` and `fit`,
-    `PINNRows` and `gauss_newton`.
+    Where it stalls, take its parts in hand: `PINNLoss`, `fit` and `gauss_newton`.
 
     Args:
         problem: the family of equations, in any units.
@@ -78,26 +77,12 @@ def train_family(
         over both stages in units of their own.
 
     Raises:
-        ValueError: JAX is not in float64 mode, a number out of its range, or a journal
-            of another training: an equation that has changed is one.
-        TypeError: `problem` is no `AbstractPDE`, `n_conditions` no tuple, or `journal`
-            no journal.
+        ValueError: a journal of another training: an equation that has changed is one.
         TrainingStopped: a loss that is not finite.
         Stopped: a stop was requested of the journal.
     """
-    checks.instance("problem", problem, AbstractPDE)
-    checks.float64_mode()
-    main = widths("main", main, 1)
-    adam_steps = checks.count("adam_steps", adam_steps)
-    newton_steps = checks.count("newton_steps", newton_steps)
-    n_lam, rank = checks.count("n_lam", n_lam, 2), checks.count("rank", rank)
-    checks.instance("n_conditions", n_conditions, (tuple, list))
     if len(n_conditions) != 2:
         raise ValueError(f"n_conditions = {n_conditions}, expected two numbers")
-    scale = None if scale is None else checks.positive("scale", scale)
-    checks.random_key("key", key)
-    checks.choice("progress", progress, (True, False))
-    checks.instance("journal", journal, (Journal, type(None)))
     model_key, edge_key, adam_key, newton_key = jr.split(key, 4)
     given, problem = problem, dimensionless(problem, scale)
     physical = untrained(given, main, hidden, scale=scale, key=model_key)
@@ -105,7 +90,15 @@ def train_family(
     shape = MainNetSpec(physical.main.sizes, problem.domain)
     model = with_main(physical, shape)
     edges = conditions(problem, *n_conditions, key=edge_key)
-    rows = PINNRows(problem, *edges, n_points=n_points)
+    newton_loss = PINNLoss(problem, *edges, n_lam=n_lam, n_points=n_points)
+    adam_loss = PINNLoss(
+        problem,
+        *edges,
+        n_lam=16,
+        n_points=64,
+        sample_lam=log_uniform,
+        adaptive=False,
+    )
     if journal is not None:
         # Not `newton_steps`: a longer training begins like a shorter one.
         settings = {
@@ -115,19 +108,12 @@ def train_family(
             "hidden": [len(bias) for bias in model.biases],
             "adam_steps": adam_steps,
             "n_lam": n_lam,
-            "n_points": rows.n_points,
+            "n_points": newton_loss.n_points,
             "n_conditions": [int(n) for n in n_conditions],
             "rank": rank,
             "key": jr.key_data(key).tolist(),
         }
         journal.record("adam", settings)
-
-    def loss(model: AbstractModel, key: PRNGKeyArray) -> Loss:
-        lam_key, point_key = jr.split(key)
-        lam = log_uniform(problem.parameters, (16,), key=lam_key)
-        points = uniform(problem.domain, (16, 64), key=point_key)
-        batch = cast(Batch(lam, points, *edges), jnp.float32)
-        return pinn_loss(model, problem, batch)
 
     def in_units(result: FitResult) -> FitResult:
         model = with_main(result.model, physical.main)
@@ -141,11 +127,11 @@ def train_family(
             start = cast(model, jnp.float32)
             adam = fit(
                 start,
-                loss,
+                adam_loss,
                 optimiser,
                 steps=adam_steps,
                 key=adam_key,
-                what="adam",
+                name="adam",
                 **options,
             )
             model = cast(adam.model, jnp.float64)
@@ -156,8 +142,7 @@ def train_family(
             model = journal.model(model)
         newton = gauss_newton(
             model,
-            rows,
-            programs.once(lambda model, key: rows.batch(model, key, n_lam)),
+            newton_loss,
             steps=newton_steps,
             rank=rank,
             damping=1e-3,

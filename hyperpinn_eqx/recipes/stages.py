@@ -9,9 +9,9 @@ import jax.random as jr
 import optax
 from jaxtyping import PRNGKeyArray
 
-from ..loss import Loss
+from ..loss import AbstractLeastSquares, Loss
 from ..networks.model import AbstractModel, cast
-from ..training.adam import fit
+from ..training.fit import fit
 from ..training.journal import Journal
 from ..training.result import FitResult
 
@@ -146,7 +146,7 @@ def run_stages(
 
 def in_float32(
     model: AbstractModel,
-    loss: Callable[[AbstractModel, PRNGKeyArray], Loss],
+    loss: AbstractLeastSquares | Callable[[AbstractModel, PRNGKeyArray], Loss],
     optimiser: optax.GradientTransformation,
     **options: Any,
 ) -> FitResult:

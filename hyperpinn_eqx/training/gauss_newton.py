@@ -1,7 +1,8 @@
-"""Damped Gauss-Newton: the loop around the step that `linear_system.py` solves for."""
+"""Damped Gauss-Newton: the steps that `linear_system.py` solves for."""
 
 import functools
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,17 +12,17 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .. import _arguments as checks
-from .. import _blocks as devices
+from .. import _blocks as blocks
 from .. import _programs as programs
-from ..loss import AbstractRows, Row, Rows, groups
+from .._arguments import Count, NonNegative, Positive, checked
+from ..loss import AbstractLeastSquares, Batch
+from ..networks.main import in_float64
 from ..networks.model import AbstractModel, count_parameters, dtype_of
 from .journal import Journal
-from .linear_system import linearise, solve
-from .result import FitResult
-from .run import History, Watch
-from .validation import Model, check_type, trainable
-
-Draw = Callable[[AbstractModel, PRNGKeyArray], tuple[Float[Array, "M p"], PyTree]]
+from .linear_system import linearise, rows_of, solve
+from .result import FitResult, Model
+from .run import AbstractOptimiser, Callback, Fault, run
+from .validation import trainable
 
 # The largest damping, in units of |J|²: a step then promises to lower the loss by 2e-8
 # of itself at most. More would be of no use, and where no step helps, as at a minimum,
@@ -29,39 +30,35 @@ Draw = Callable[[AbstractModel, PRNGKeyArray], tuple[Float[Array, "M p"], PyTree
 _MOST = 1e8
 
 
+@in_float64
+@checked
 def gauss_newton(
     model: AbstractModel,
-    row: Row | AbstractRows,
-    draw: Draw,
+    loss: AbstractLeastSquares,
     *,
-    steps: int,
+    steps: Count,
     key: PRNGKeyArray,
-    redraw: int = 8,
-    damping: float = 1e-2,
-    floor: float = 1e-8,
-    rank: int = 64,
+    redraw: Count = 8,
+    damping: Positive = 1e-2,
+    floor: NonNegative = 1e-8,
+    rank: Count = 64,
     frozen: Callable[[AbstractModel], PyTree] | None = None,
     progress: bool = True,
-    what: str = "gauss-newton",
+    name: str = "gauss-newton",
     journal: Journal | None = None,
-    watch: Watch | None = None,
+    callback: Callback | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> FitResult:
     """Trains a model by damped Gauss-Newton (Levenberg 1944, Marquardt 1963).
 
-    Minimises the mean over λ of Σ row². Each step is judged on the batch that made it,
-    by the ratio of the loss's fall to the fall that the linear model promised. The
-    damping μ rises until the loss falls, and then follows that ratio (Nielsen 1999,
-    IMM-REP-1999-05).
+    Minimises a loss that is a sum of mean squares. Each step is judged on the batch
+    that made it, by the ratio of the loss's fall to the fall that the linear model
+    promised. The damping μ rises until the loss falls, and then follows that ratio
+    (Nielsen 1999, IMM-REP-1999-05).
 
     Args:
         model: a HyperPINN or a baseline, with float64 weights.
-        row: one residual, already multiplied by its weight, in float64; or rows of
-            several kinds, as `PINNRows` has them.
-        draw: from a model and a key to M values of λ, shape (M, p), and a PyTree of
-            items whose arrays start with shape (M, K): K rows for each λ. Of several
-            kinds, a tuple of such trees, each with its own K. It is called as it is:
-            compile it yourself.
+        loss: `PINNLoss`, `MultistepLoss`, or one of your own, with float64 residuals.
         steps: how many steps to try.
         key: a JAX random key.
         redraw: steps on one batch before the next is drawn.
@@ -71,10 +68,10 @@ def gauss_newton(
             few λ keep as many as the main network has weights, or steps stall.
         frozen: picks what is not trained, e.g. `lambda m: m.trunk`.
         progress: whether to show a bar.
-        what: the bar's label, and the name of the stage in the journal.
+        name: the bar's label, and the name of the stage in the journal.
         journal: goes on from what it holds of this stage, and keeps it after every
             step; the result is the same to the bit as without a stop.
-        watch: see `fit`; called after every step.
+        callback: see `fit`; called after every step.
         mesh: splits the λ of a batch (axis "lam") and the rows of each (axis "points")
             over devices, see `fit`. The dense system is solved on every one of them.
 
@@ -84,141 +81,149 @@ def gauss_newton(
     Whatever exception ends a training has an attribute `result`, see `fit`.
 
     Raises:
-        TrainingStopped: a λ that was drawn, the loss of a batch or its Jacobian is not
-            finite. The journal sees none of it.
+        TrainingStopped: a λ of a batch, its loss or its Jacobian is not finite. The
+            journal sees none of it.
         Stopped: a stop was requested of the journal, and everything is saved.
-        ValueError: a number out of its range; weights that are not finite or not
-            float64, or a row that is not; a batch of other shapes; `frozen` that picks
-            nothing or everything; or the journal's arrays do not fit.
-        TypeError: an argument of another kind.
+        ValueError: weights that are not finite or not float64, or a residual that is
+            not; `frozen` that picks nothing or everything; or the journal's arrays do
+            not fit.
     """
-    mesh = devices.checked(mesh)
-    checks.instance("model", model, AbstractModel)
-    checks.function("draw", draw)
-    checks.random_key("key", key)
-    steps, redraw = checks.count("steps", steps), checks.count("redraw", redraw)
-    rank, damping = checks.count("rank", rank), checks.positive("damping", damping)
-    floor = checks.number("floor", floor, 0.0)
-    model = in_float64("model", model)
-    method = Method(row, rank, _trained(model, frozen), mesh)
-    draw = _checked(draw, method.kinds)
-    # Only a journal has to know the shapes of a batch beforehand.
-    batch = (None, None) if journal is None else eqx.filter_eval_shape(draw, model, key)
-    state = (model, 0.0, damping, *batch)
+    mesh = blocks.checked(mesh)
+    model = only_float64("model", model)
+    optimiser = GaussNewton(
+        loss, rank, _trained(model, frozen), redraw=redraw, floor=floor, mesh=mesh
+    )
+    state = optimiser.init(model, damping)
+    if journal is not None:
+        # It has to know the shapes of a batch beforehand.
+        draw = functools.partial(_sample, loss)
+        batch = eqx.filter_eval_shape(draw, model, key)
+        state = state._replace(batch=batch)
+    return run(
+        optimiser,
+        state,
+        steps=steps,
+        key=key,
+        name=name,
+        progress=progress,
+        journal=journal,
+        callback=callback,
+        mesh=mesh,
+    )
 
-    def whole(state: tuple) -> AbstractModel:
-        return devices.here(mesh, state[0])
 
-    history = History(steps, what, progress, key, state, whole, journal, watch)
-    return method.run(draw, history, key, redraw, floor)
+class State(NamedTuple):
+    """Where a training stands: the loss and the damping are those of its batch."""
+
+    model: AbstractModel
+    loss: float
+    damping: float
+    batch: Any
 
 
-class Method:
-    """The steps for rows of one kind, each program traced once and then kept.
+class GaussNewton(AbstractOptimiser[State, AbstractModel]):
+    """Steps of damped Gauss-Newton; each program is traced once and then kept.
 
     Args:
-        row: see `gauss_newton`.
+        loss: see `gauss_newton`, as for the others.
         rank: rows kept for each λ.
         trained: which leaves of a model are unknowns.
-        mesh: see `gauss_newton`.
-
-    Raises:
-        TypeError: `row` is no function and no rows.
+        redraw: steps on one batch.
+        floor: the least damping.
+        mesh: the devices.
     """
 
     def __init__(
         self,
-        row: Rows,
+        loss: AbstractLeastSquares,
         rank: int,
         trained: PyTree,
+        *,
+        redraw: int,
+        floor: float,
         mesh: jax.sharding.Mesh | None = None,
     ):
-        self.kinds: int | None = None
-        if isinstance(row, AbstractRows):
-            self.kinds = len(row.groups)
-        else:
-            checks.function("row", row)
-        self.mesh = mesh
-        self.total, self.system, self.solve = (
-            devices.on(mesh, programs.once(f))
+        self.redraw, self.floor, self.mesh = redraw, floor, mesh
+        self._sample, self._total, self._system, self._solve = (
+            blocks.on(mesh, programs.once(f))
             for f in (
-                functools.partial(_total, row),
-                functools.partial(linearise, row, rank, trained),
+                functools.partial(_sample, loss),
+                functools.partial(_total, loss),
+                functools.partial(linearise, loss, rank, trained),
                 functools.partial(solve, trained),
             )
         )
 
-    def run(
-        self,
-        draw: Draw,
-        history: History,
-        key: PRNGKeyArray,
-        redraw: int,
-        floor: float,
-    ) -> FitResult:
-        """Goes on from the state of a history; see `gauss_newton`."""
-        mesh, draw = self.mesh, devices.on(self.mesh, draw)
-        with history:
-            model, loss, damping, lams, items = devices.everywhere(mesh, history.state)
-            while not history.over:
-                i = history.done
-                draw_key, sketch_key = jr.split(jr.fold_in(key, i))
-                if i % redraw == 0:
-                    lams, items = devices.everywhere(mesh, draw(model, draw_key))
-                    loss = float(self.total(model, lams, items))
-                    if not jnp.all(jnp.isfinite(lams)):
-                        history.stop(f"a λ of draw is not finite at step {i + 1}")
-                    if not np.isfinite(loss):
-                        history.stop(
-                            f"the loss of the batch became {loss} at step {i + 1}"
-                        )
-                system = self.system(model, lams, items, sketch_key)
-                size = float(system.size)
-                if not np.isfinite(size):
-                    history.stop(
-                        f"the Jacobian of the residuals became {size} at step {i + 1}"
-                    )
-                for rise in (2, 4, 8, 16, 32, 64):
-                    # As an array: a Python float would be compiled in.
-                    trial, promised = self.solve(
-                        model, lams, system, jnp.asarray(damping)
-                    )
-                    trial = devices.everywhere(mesh, trial)
-                    after = float(self.total(trial, lams, items))
-                    # A system that cannot be factorised gives NaN: more damping.
-                    if after < loss and promised > 0:
-                        gain = (loss - after) / float(promised)
-                        damping *= min(max(1 / 3, 1 - (2 * gain - 1) ** 3), 2)
-                        model, loss, damping = trial, after, max(damping, floor)
-                        break
-                    damping = min(damping * rise, max(damping, _MOST * size))
-                terms = {"total": loss, "damping": damping}
-                history.add((model, loss, damping, lams, items), 1, terms)
-            return history.result()
+    def init(self, model: AbstractModel, damping: float = 1e-2) -> State:
+        """The first state; the first step draws the first batch."""
+        return State(model, 0.0, damping, None)
+
+    def model(self, state: State) -> AbstractModel:
+        """The model, on no mesh."""
+        return blocks.here(self.mesh, state.model)
+
+    def draw(self, model: AbstractModel, key: PRNGKeyArray) -> Batch:
+        """A new batch."""
+        return self._sample(model, key)
+
+    def step(
+        self, state: State, done: int, left: int, *, key: PRNGKeyArray
+    ) -> tuple[State, int, dict[str, float]]:
+        """One step, on a new batch if it is time for one."""
+        model, loss, damping, batch = state
+        draw_key, sketch_key = jr.split(jr.fold_in(key, done))
+        if done % self.redraw == 0:
+            batch = blocks.everywhere(self.mesh, self.draw(model, draw_key))
+            loss = float(self._total(model, batch))
+            if not jnp.all(jnp.isfinite(batch.lam)):
+                raise Fault(f"a λ of the batch is not finite at step {done + 1}")
+            if not np.isfinite(loss):
+                raise Fault(f"the loss of the batch became {loss} at step {done + 1}")
+        system = self._system(model, batch, sketch_key)
+        size = float(system.size)
+        if not np.isfinite(size):
+            raise Fault(
+                f"the Jacobian of the residuals became {size} at step {done + 1}"
+            )
+        for rise in (2, 4, 8, 16, 32, 64):
+            # As an array: a Python float would be compiled in.
+            trial, promised = self._solve(
+                model, batch.lam, system, jnp.asarray(damping)
+            )
+            trial = blocks.everywhere(self.mesh, trial)
+            after = float(self._total(trial, batch))
+            # A system that cannot be factorised gives NaN: more damping.
+            if after < loss and promised > 0:
+                gain = (loss - after) / float(promised)
+                damping *= min(max(1 / 3, 1 - (2 * gain - 1) ** 3), 2)
+                model, loss, damping = trial, after, max(damping, self.floor)
+                break
+            damping = min(damping * rise, max(damping, _MOST * size))
+        terms = {"total": loss, "damping": damping}
+        return State(model, loss, damping, batch), 1, terms
+
+
+def _sample(
+    loss: AbstractLeastSquares, model: AbstractModel, key: PRNGKeyArray
+) -> Batch:
+    batch = loss.sample(model, key=key)
+    checks.instance("loss.sample(model, key=key)", batch, Batch)
+    checks.array("lam of the batch", batch.lam, "M", len(model.parameters))
+    return batch
 
 
 def _total(
-    rows: Rows, model: AbstractModel, lams: Array, items: PyTree
+    loss: AbstractLeastSquares, model: AbstractModel, batch: Batch
 ) -> Float[Array, ""]:
     def one(pair: tuple) -> Array:
         lam, items = pair
-        net = model(lam)
+        rows = rows_of(loss, model(lam), lam, items)
+        return jnp.sum(jnp.stack([jnp.sum(r**2) for r in rows]))
 
-        def squares(row: Row, part: PyTree) -> Array:
-            def checked(item: PyTree) -> Array:
-                r = checks.array("row(net, lam, item)", row(net, lam, item))
-                check_type("row(net, lam, item)", r.dtype, model)
-                return r
-
-            return jnp.sum(jax.vmap(checked)(devices.shard(part, "points")) ** 2)
-
-        sums = [squares(row, part) for row, part in groups(rows, items)]
-        return jnp.sum(jnp.stack(sums))
-
-    return jnp.mean(devices.map_lam(one, (lams, items)))
+    return jnp.mean(blocks.map_lam(one, (batch.lam, batch.items)))
 
 
-def in_float64(name: str, model: Model) -> Model:
+def only_float64(name: str, model: Model) -> Model:
     """A model that can be trained, in float64.
 
     Raises:
@@ -228,7 +233,7 @@ def in_float64(name: str, model: Model) -> Model:
     if dtype_of(model) != jnp.float64:
         raise ValueError(
             f"{name} has {dtype_of(model)} weights, expected float64: Gauss-Newton "
-            "squares condition numbers; set jax_enable_x64 before making the model"
+            f"squares condition numbers; hpx.cast({name}, jnp.float64) has them"
         )
     return model
 
@@ -238,7 +243,6 @@ def _trained(model: AbstractModel, frozen: Callable | None) -> PyTree:
     every = jax.tree.map(eqx.is_inexact_array, model)
     if frozen is None:
         return every
-    checks.function("frozen", frozen)
     try:
         trained = eqx.tree_at(frozen, every, replace_fn=lambda _: False)
     except (TypeError, ValueError) as error:
@@ -251,34 +255,3 @@ def _trained(model: AbstractModel, frozen: Callable | None) -> PyTree:
             f"frozen picks {whole - left} of {whole} weights, expected some, not all"
         )
     return trained
-
-
-def _checked(draw: Callable, kinds: int | None) -> Callable:
-    """The same draw, but for what it must not return."""
-
-    def checked(model: AbstractModel, key: PRNGKeyArray) -> tuple[Array, PyTree]:
-        batch = draw(model, key)
-        checks.instance("draw(model, key)", batch, (tuple, list))
-        if len(batch) != 2:
-            raise ValueError(f"draw returned {len(batch)} values, expected λ and items")
-        lams = checks.array("lam of draw", batch[0], "M", len(model.parameters))
-        parts = [batch[1]] if kinds is None else batch[1]
-        if kinds is not None:
-            checks.instance("items of draw", parts, (tuple, list))
-        if len(parts) != (kinds or 1):
-            raise ValueError(
-                f"items of draw have {len(parts)} parts, expected {kinds}, one for "
-                "each kind of row"
-            )
-        starts = [{np.shape(x)[:2] for x in jax.tree.leaves(part)} for part in parts]
-        rows = [next(iter(s))[1] if {len(x) for x in s} == {2} else 0 for s in starts]
-        wanted = [{(len(lams), k)} for k in rows]
-        if starts != wanted or not any(rows):
-            raise ValueError(
-                f"items of draw have shapes that start with {starts}, expected "
-                f"({len(lams)}, K) for all: K rows for each λ"
-            )
-        parts = jax.tree.map(jnp.asarray, tuple(parts))
-        return lams, parts[0] if kinds is None else parts
-
-    return checked

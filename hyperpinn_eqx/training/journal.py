@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from .. import _arguments as checks
 from .. import _files as files
+from .._arguments import NonNegative, checked
 from .._blocks import in_any_process
 
 _FORMAT = "hyperpinn_eqx training"
@@ -67,17 +67,16 @@ class Journal:
     (Array([1., 1.], dtype=float32), 3, [])
     """
 
+    @checked
     def __init__(
         self,
         path: str | os.PathLike,
         config: dict,
         *,
         resume: bool = False,
-        every: float = 10.0,
+        every: NonNegative = 10.0,
     ):
-        checks.instance("path", path, (str, os.PathLike))
-        checks.instance("config", config, dict)
-        self.path, self._every = pathlib.Path(path), checks.number("every", every, 0.0)
+        self.path, self._every = pathlib.Path(path), every
         self._lock = filelock.FileLock(f"{self.path}.lock", timeout=0)
         self._signal: str | None = None
         self._handlers: dict[int, Any] = {}

@@ -25,9 +25,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._blocks import map_lam, shard, sum_lam
-from ..loss import Row, Rows, groups
+from ..loss import AbstractLeastSquares, Batch, Term
 from ..networks.hyper import HyperPINN
+from ..networks.main import MainNet
 from ..networks.model import AbstractModel, count_parameters
+from .validation import check_type
 
 
 class System(eqx.Module):
@@ -48,24 +50,23 @@ class System(eqx.Module):
 
 
 def linearise(
-    rows: Rows,
+    loss: AbstractLeastSquares,
     rank: int,
     trained: PyTree,
     model: AbstractModel,
-    lams: Array,
-    items: PyTree,
+    batch: Batch,
     key: PRNGKeyArray,
 ) -> System:
     """The system of a batch; `trained` tells which leaves of the model are unknowns."""
-    share = 1 / math.sqrt(len(lams))
+    lams, share = batch.lam, 1 / math.sqrt(len(batch.lam))
     if count_parameters(eqx.filter(model, trained)) <= rank * len(lams):
-        return _normal_equations(rows, trained, model, lams, items)
+        return _normal_equations(loss, trained, model, batch)
     # The same directions for every λ: they only have to be random to its Jacobian.
     theta = model(lams[0]).flatten()
     sketch = jr.normal(key, (theta.size, rank), theta.dtype)
     a, r = map_lam(
-        lambda pair: compressed_rows(rows, sketch, model, pair[0], pair[1]),
-        (lams, items),
+        lambda pair: compressed_rows(loss, sketch, model, pair[0], pair[1]),
+        (lams, batch.items),
     )
     a, r = a * share, r.ravel() * share
     if isinstance(model, HyperPINN) and all(jax.tree.leaves(trained)):
@@ -75,18 +76,19 @@ def linearise(
 
 
 def _normal_equations(
-    rows: Rows, trained: PyTree, model: AbstractModel, lams: Array, items: PyTree
+    loss: AbstractLeastSquares, trained: PyTree, model: AbstractModel, batch: Batch
 ) -> System:
     """JᵀJ = Σ Bᵀ (AᵀA) B, where A never leaves its λ."""
+    lams = batch.lam
     eye = jnp.eye(model(lams[0]).flatten().size)
 
     def one(pair: tuple) -> tuple[Array, Array]:
         lam, items = pair
-        a, r = residual_rows(rows, model, lam, items)
+        a, r = residual_rows(loss, model, lam, items)
         b = dense_jacobian(model, lam[None], eye[None], trained)
         return b.T @ (a.T @ a) @ b, b.T @ (a.T @ r)
 
-    matrix, right = sum_lam(one, (lams, items))
+    matrix, right = sum_lam(one, (lams, batch.items))
     return System(matrix / len(lams), right / len(lams), None)
 
 
@@ -126,28 +128,49 @@ def solve(
     return eqx.combine(step, static), promised
 
 
+def rows_of(
+    loss: AbstractLeastSquares, net: MainNet, lam: Array, items: PyTree
+) -> list[Float[Array, " K"]]:
+    """What is squared at one λ, term by term."""
+    found = []
+    for name, term in loss.terms_of(items).items():
+        part = shard(items[name], "points")
+        r = term.residuals(net, lam, part)
+        check_type(f"residuals of {name!r}", r.dtype, net)
+        found.append(term.rows(r, len(r)))
+    return found
+
+
 def residual_rows(
-    rows: Rows, model: AbstractModel, lam: Array, items: PyTree
+    loss: AbstractLeastSquares, model: AbstractModel, lam: Array, items: PyTree
 ) -> tuple[Float[Array, "K P"], Float[Array, " K"]]:
-    """The Jacobian A = ∂r/∂θ of the residuals at one λ, and the residuals."""
+    """The Jacobian A = ∂r/∂θ of the rows at one λ, and the rows r."""
     net = model(lam)
+    theta = net.flatten()
 
-    def one(row: Row, part: PyTree) -> tuple[Array, Array]:
-        def f(theta: Array, item: PyTree) -> Array:
-            return row(net.spec.unflatten(theta), lam, item)
+    def one(term: Term, part: PyTree) -> tuple[Array, Array]:
+        n = len(jax.tree.leaves(part)[0])
 
-        # One gradient a row: `jacrev` of all rows would cost a factor of their number.
-        part = shard(part, "points")
-        r, a = jax.vmap(jax.value_and_grad(f), (None, 0))(net.flatten(), part)
-        return a, r
+        def rows(theta: Array, item: PyTree) -> Float[Array, " k"]:
+            alone = jax.tree.map(lambda x: x[None], item)
+            r = term.residuals(net.spec.unflatten(theta), lam, alone)
+            return term.rows(r, n)
 
-    parts = [one(row, part) for row, part in groups(rows, items)]
+        # Item by item: `jacrev` of all rows would cost a factor of their number.
+        def with_jacobian(item: PyTree) -> tuple[Array, Array]:
+            r, pull = jax.vjp(lambda theta: rows(theta, item), theta)
+            return jax.vmap(pull)(jnp.eye(len(r), dtype=r.dtype))[0], r
+
+        a, r = jax.vmap(with_jacobian)(shard(part, "points"))
+        return a.reshape(-1, theta.size), r.ravel()
+
+    parts = [one(term, items[n]) for n, term in loss.terms_of(items).items()]
     a, r = (jnp.concatenate(both) for both in zip(*parts, strict=True))
     return a, r
 
 
 def compressed_rows(
-    rows: Rows,
+    loss: AbstractLeastSquares,
     sketch: Float[Array, "P rank"],
     model: AbstractModel,
     lam: Array,
@@ -160,7 +183,7 @@ def compressed_rows(
     directions (Halko, Martinsson and Tropp 2011, SIAM Review 53(2)), and the rest
     changes from step to step.
     """
-    a, r = residual_rows(rows, model, lam, items)
+    a, r = residual_rows(loss, model, lam, items)
     (_, size), rank = a.shape, sketch.shape[1]
     if len(a) <= rank:
         return a, r

@@ -8,11 +8,12 @@ from typing import Generic, TypeVar
 import equinox as eqx
 import numpy as np
 
-from .. import _arguments as checks
+from .._arguments import NonNegative, checked
 
 Model = TypeVar("Model")
 
 
+@checked
 class FitResult(eqx.Module, Generic[Model]):
     """What a training run returns.
 
@@ -26,11 +27,7 @@ class FitResult(eqx.Module, Generic[Model]):
 
     model: Model
     history: dict[str, np.ndarray]
-    seconds: float
-
-    def __check_init__(self) -> None:
-        checks.instance("history", self.history, dict)
-        checks.number("seconds", self.seconds, 0.0)
+    seconds: NonNegative
 
 
 class PartialResult(FitResult[Model]):

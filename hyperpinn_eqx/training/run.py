@@ -1,8 +1,9 @@
-"""The loop around every optimiser: progress bar, clock, journal and callback."""
+"""The one loop around every optimiser: bar, clock, journal, callback, and faults."""
 
+import abc
 import time
 from collections.abc import Callable
-from typing import Any, Generic, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
 import jax
 import jax.random as jr
@@ -10,14 +11,93 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from tqdm import tqdm
 
-from .. import _arguments as checks
-from .. import _blocks as devices
+from .. import _blocks as blocks
 from .journal import Journal
 from .result import FitResult, Model, TrainingStopped, attach
 
+State = TypeVar("State")
 # From the model and the seconds so far to more entries of a history's row, or none: it
 # looks at a training from outside, and its own time does not count.
-Watch = Callable[[Any, float], dict[str, Any]]
+Callback = Callable[[Any, float], dict[str, Any]]
+
+
+class Fault(Exception):
+    """What went wrong in a step; `run` makes a `TrainingStopped` of it."""
+
+
+class AbstractOptimiser(abc.ABC, Generic[State, Model]):
+    """What a training does at each step; it knows no bar, no file, and no clock."""
+
+    @abc.abstractmethod
+    def init(self, model: Model) -> State:
+        """Where a training begins."""
+
+    @abc.abstractmethod
+    def step(
+        self, state: State, done: int, left: int, *, key: PRNGKeyArray
+    ) -> tuple[State, int, dict[str, float]]:
+        """The state after some more steps, how many these were, and their terms.
+
+        Args:
+            state: where the training stands.
+            done: how many steps have led to it.
+            left: how many there may still be.
+            key: the training's random key, the same at every step.
+
+        Raises:
+            Fault: something is not finite.
+        """
+
+    @abc.abstractmethod
+    def model(self, state: State) -> Model:
+        """The model of a state, whole and on no mesh."""
+
+
+def run(
+    optimiser: AbstractOptimiser[State, Model],
+    state: State,
+    *,
+    steps: int,
+    key: PRNGKeyArray,
+    name: str,
+    progress: bool,
+    journal: Journal | None = None,
+    callback: Callback | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+) -> FitResult[Model]:
+    """Makes so many steps, watched by a person, and survives what may come between.
+
+    Args:
+        optimiser: what a step does.
+        state: where it begins; a journal that knows this stage knows better.
+        steps: how many there will be in all.
+        key: the training's random key, for the journal to compare.
+        name: the bar's label, and the name of the stage in the journal.
+        progress: whether to show the bar.
+        journal: remembers state and history after every step.
+        callback: see `Callback`.
+        mesh: the devices that hold the state.
+
+    Raises:
+        TrainingStopped: a `Fault`, with the result so far.
+        Stopped: a stop was requested of the journal, and everything is saved.
+        ValueError: the journal's arrays do not fit, or it has another key, or more
+            steps.
+    """
+    model = optimiser.model
+    with History(
+        steps, name, progress, key, state, model, journal, callback
+    ) as history:
+        while not history.over:
+            now = blocks.everywhere(mesh, history.state)
+            try:
+                new, n, terms = optimiser.step(
+                    now, history.done, steps - history.done, key=key
+                )
+            except Fault as fault:
+                history.stop(str(fault))
+            history.add(new, n, terms)
+        return history.result()
 
 
 class History(Generic[Model]):
@@ -28,41 +108,35 @@ class History(Generic[Model]):
 
     Args:
         steps: how many there will be in all.
-        what: the bar's label.
+        name: the bar's label.
         progress: whether to show the bar.
         key: the training's random key; the journal holds it too.
         state: what a stopped training needs to go on; the attribute `state` holds it as
             the journal has it, if it knows this stage.
         model: from a state to the model.
-        journal: remembers state and rows under the name `what`.
-        watch: see `Watch`.
+        journal: remembers state and rows under that name.
+        callback: see `Callback`.
 
     Raises:
-        ValueError: `progress` is no bool, the journal's arrays do not fit, or it has
-            another key, or more steps.
-        TypeError: `what` is no string, `journal` no journal, or `watch` no function.
+        ValueError: the journal's arrays do not fit, or it has another key, or more
+            steps.
     """
 
     def __init__(
         self,
         steps: int,
-        what: str,
+        name: str,
         progress: bool,
         key: PRNGKeyArray,
         state: Any,
         model: Callable[[Any], Model],
         journal: Journal | None = None,
-        watch: Watch | None = None,
+        callback: Callback | None = None,
     ):
-        checks.instance("what", what, str)
-        checks.choice("progress", progress, (True, False))
-        checks.instance("journal", journal, (Journal, type(None)))
-        if watch is not None:
-            checks.function("watch", watch)
         rows: list[dict[str, float]] = []
         self.key = np.asarray(jr.key_data(key))
         if journal is not None:
-            (kept, state), _, rows = journal.restore(what, (self.key, state))
+            (kept, state), _, rows = journal.restore(name, (self.key, state))
             if not np.array_equal(kept, self.key):
                 raise ValueError(
                     f"key holds {self.key}, expected {kept}: the training in "
@@ -74,8 +148,8 @@ class History(Generic[Model]):
                 f"steps = {steps}, expected at least {done}, which the training in "
                 f"{journal.path} has done"
             )
-        self.steps, self.what, self.model = steps, what, model
-        self.rows, self.journal, self.watch = rows, journal, watch
+        self.steps, self.name, self.model = steps, name, model
+        self.rows, self.journal, self.callback = rows, journal, callback
         # In one attribute, since an interrupt can come between any two statements.
         self.last = len(rows), state
         self.stopped = False
@@ -84,7 +158,7 @@ class History(Generic[Model]):
         shown = progress and jax.process_index() == 0
         self.done = done
         self.bar = tqdm(
-            total=steps, desc=what, unit="step", disable=not shown, initial=self.done
+            total=steps, desc=name, unit="step", disable=not shown, initial=self.done
         )
         self.start = time.perf_counter() - seconds
         if shown and self.done:
@@ -99,12 +173,12 @@ class History(Generic[Model]):
 
     @property
     def over(self) -> bool:
-        """Whether all steps are done, or `watch` has ended the training."""
+        """Whether all steps are done, or `callback` has ended the training."""
         return self.stopped or self.done >= self.steps
 
     def __enter__(self) -> "History[Model]":
         if self.rows and self.rows[-1].get("stop"):
-            # It ended here, by what may be another `watch` now.
+            # It ended here, by what may be another `callback` now.
             self._look()
         return self
 
@@ -118,8 +192,8 @@ class History(Generic[Model]):
 
         Raises:
             Stopped: a stop was requested of the journal, and everything is saved.
-            TypeError: `watch` returns no dictionary, or a "stop" that is no bool.
-            ValueError: `watch` returns an entry that the row has already.
+            TypeError: `callback` returns no dictionary, or a "stop" that is no bool.
+            ValueError: `callback` returns an entry that the row has already.
         """
         self.done += steps
         self.bar.update(steps)
@@ -131,28 +205,28 @@ class History(Generic[Model]):
         found = self._look()
         if both := sorted(row.keys() & found.keys()):
             raise ValueError(
-                f"watch(model, seconds) has an entry {both[0]!r}, expected another "
+                f"callback(model, seconds) has an entry {both[0]!r}, expected another "
                 "name: the history has that for something else"
             )
         row |= found
         if self.journal is not None:
-            self.journal.keep(self.what, self.done, (self.key, state), self.rows)
+            self.journal.keep(self.name, self.done, (self.key, state), self.rows)
 
     def _look(self) -> dict[str, float]:
-        """What `watch` finds, and whether it ends the training."""
-        if self.watch is None:
+        """What `callback` finds, and whether it ends the training."""
+        if self.callback is None:
             return {}
         now = time.perf_counter()
-        found = self.watch(self.model(self.state), now - self.start)
+        found = self.callback(self.model(self.state), now - self.start)
         stop = found.get("stop", False) if isinstance(found, dict) else None
         if np.ndim(stop) or np.asarray(stop).dtype != bool:
             raise TypeError(
-                f"watch(model, seconds) = {found!r}, expected a dict of numbers; "
+                f"callback(model, seconds) = {found!r}, expected a dict of numbers; "
                 '{"stop": True} in it ends the training'
             )
         # One process that ends alone would leave the others waiting for its share.
-        self.stopped = devices.in_any_process(bool(stop))
-        entries = {name: float(value) for name, value in found.items()}
+        self.stopped = blocks.in_any_process(bool(stop))
+        entries = {entry: float(value) for entry, value in found.items()}
         self.start += time.perf_counter() - now
         return entries
 
@@ -169,7 +243,7 @@ class History(Generic[Model]):
         self.bar.close()
         count, state = self.last
         rows = self.rows[:count]
-        names = dict.fromkeys(name for row in rows for name in row)
+        names = dict.fromkeys(entry for row in rows for entry in row)
         nan = float("nan")
         history = {k: np.array([row.get(k, nan) for row in rows]) for k in names}
         seconds = time.perf_counter() - self.start

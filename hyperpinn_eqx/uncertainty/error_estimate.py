@@ -11,10 +11,11 @@ from jaxtyping import Array, Float, Float64, PRNGKeyArray
 from .. import _programs as programs
 from .._arguments import ArrayLike, Count, TwoOrMore, checked
 from ..networks.jets import jets
+from ..networks.main import in_float64
 from ..networks.model import AbstractModel, cast
 from ..physics.metrics import FamilyError, physical
-from ..physics.pinn import Known, PINNRows, Place, targets
-from ..physics.sampling import conditions, spread, uniform
+from ..physics.pinn import PINNLoss, Prescribed, targets
+from ..physics.sampling import conditions, latin_hypercube, uniform
 from ..problems.base import AbstractPDE, unpack
 from ..training.linear_system import residual_rows
 
@@ -22,8 +23,10 @@ from ..training.linear_system import residual_rows
 _DAMPING = 1e-12
 
 
+# The step is too ill-conditioned for float32.
+@in_float64
 @checked
-def estimated_error(
+def estimate_error(
     model: AbstractModel,
     problem: AbstractPDE,
     *,
@@ -49,7 +52,7 @@ def estimated_error(
     Args:
         model: a HyperPINN or a baseline.
         problem: the family of equations; `exact` is not asked for.
-        n_lam: values of λ, as by `spread` over the range of the problem.
+        n_lam: values of λ, as by `latin_hypercube` over the range of the problem.
         n_points: fresh points in the domain; a fifth as many at the initial time, at
             the walls, and where a network that is odd by construction has to vanish.
         lams: values of λ to take instead, shape (M,), or (M, p) for p > 1 parameters.
@@ -66,7 +69,7 @@ def estimated_error(
     >>> import hyperpinn_eqx as hpx
     >>> model = hpx.load_pretrained("burgers-hyperpinn")
     >>> lams = np.array([0.01, 0.0005])
-    >>> told = estimated_error(model, hpx.Burgers(), lams=lams, key=jr.key(0))
+    >>> told = estimate_error(model, hpx.Burgers(), lams=lams, key=jr.key(0))
     >>> print(told.relative_l2 < 1e-2)
     [ True False]
     """
@@ -75,44 +78,39 @@ def estimated_error(
         raise ValueError(f"problem has {box}, expected {model.parameters} as the model")
     lam_key, point_key, edge_key = jr.split(key, 3)
     n_edge = -(-n_points // 5)
-    # Whatever the caller's precision: the step is too ill-conditioned for float32.
-    with jax.enable_x64(True):
-        if lams is None:
-            lams = unpack(box, spread(box, n_lam, key=lam_key))
-        values = physical("lams", lams, problem, "M")
-        points = uniform(problem.domain, (n_points,), key=point_key)
-        edges = conditions(problem, n_edge, n_edge, key=edge_key)
-        rows = PINNRows(problem, *edges, n_points=n_points)
-        columns = jnp.asarray(values.reshape(-1, len(box)))
-        steps = functools.partial(_steps, rows, points)
-        mse, size = programs.call(steps, cast(model, jnp.float64), columns)
-        return FamilyError(values, np.asarray(mse), np.asarray(jnp.sqrt(mse / size)))
+    if lams is None:
+        lams = unpack(box, latin_hypercube(box, n_lam, key=lam_key))
+    values = physical("lams", lams, problem, "M")
+    points = uniform(problem.domain, (n_points,), key=point_key)
+    edges = conditions(problem, n_edge, n_edge, key=edge_key)
+    loss = PINNLoss(problem, *edges)
+    columns = jnp.asarray(values.reshape(-1, len(box)))
+    steps = functools.partial(_steps, loss, points)
+    mse, size = programs.call(steps, cast(model, jnp.float64), columns)
+    return FamilyError(values, np.asarray(mse), np.asarray(jnp.sqrt(mse / size)))
 
 
 def _steps(
-    rows: PINNRows,
+    loss: PINNLoss,
     points: Float[Array, "n d"],
     model: AbstractModel,
     lams: Float[Array, "M p"],
 ) -> tuple[Float[Array, " M"], Float[Array, " M"]]:
     """For each λ the mean square of the change of u, and of u after it."""
-    problem, names = rows.problem, rows.problem.domain.names
+    problem, names = loss.problem, loss.problem.domain.names
 
     def one(lam: Array) -> tuple[Array, Array]:
         net = model(lam)
         spec, theta = net.spec, net.flatten()
-        at = jnp.concatenate([rows.initial, rows.boundary])
-        known = targets(problem, lam, rows.initial, rows.boundary)
+        at = jnp.concatenate([loss.initial, loss.boundary])
+        known = targets(problem, lam, loss.initial, loss.boundary)
         if (axis := spec.odd_axis) is not None:
             # Off it, no point sees that it jumps there.
             middle = points[::5].at[:, axis].set(0.0)
             at = jnp.concatenate([at, middle])
             known = jnp.append(known, jnp.zeros(len(middle)))
-        items = (
-            Place(points, jnp.ones(len(points))),
-            Known(at, known, jnp.ones(len(at))),
-        )
-        a, r = residual_rows(rows, model, lam, items)
+        items = {"physics": points, "data": Prescribed(at, known)}
+        a, r = residual_rows(loss, model, lam, items)
         # Equation and conditions have different units: each gets half of the weight.
         squares = jnp.sum(a**2, axis=1)
         n = len(points)

@@ -15,7 +15,7 @@ from .. import _arguments as checks
 from .._arguments import ArrayLike, at_least, checked
 from ..box import Box
 from ..physics.sampling import lattice
-from .posterior import Fit, Inference, warn
+from .posterior import Fit, Posterior, warn
 from .predictions import Prediction, read
 
 # Half of the samples come from Laplace's Gaussian, its standard deviations widened by
@@ -36,7 +36,7 @@ def infer(
     *,
     noise: ArrayLike | None = None,
     samples: Annotated[int, at_least(16)] = 1000,
-) -> Inference:
+) -> Posterior:
     """λ from noisy observations, by differentiating through their prediction.
 
     The noise is Gaussian and independent, and the prior uniform over the box in scaled
@@ -66,7 +66,7 @@ def infer(
             few are made at the same time if there are many observations.
 
     Returns:
-        An `Inference`.
+        An `Posterior`.
 
     Raises:
         ValueError: observations that are infinite, all missing, or of another shape
@@ -182,7 +182,7 @@ def _infer(
     arrays: list[Array],
     seen: Array,
     noise: Array | None,
-) -> tuple[Inference, Fit]:
+) -> tuple[Posterior, Fit]:
     free, p, kind = _free(box), len(box), seen.dtype
     d, periodic = len(free), np.array(box.periodic)[free]
     each = None if noise is None else jnp.broadcast_to(noise, seen.shape)
@@ -279,7 +279,7 @@ def _infer(
     low = jnp.asarray(np.where(box.periodic, -np.inf, box.low), kind)
     high = jnp.asarray(np.where(box.periodic, np.inf, box.high), kind)
     lams = jnp.clip(physical(jnp.vstack([z[None], points])), low[None], high[None])
-    found = Inference(lams[0], whole, lams[1:], weights, given)
+    found = Posterior(lams[0], whole, lams[1:], weights, given)
     return found, Fit(z, jnp.sum(r**2), -J.T @ r, J.T @ J, count)
 
 

@@ -23,7 +23,7 @@ _ROUGHLY = 1.2
 
 
 @checked
-class Inference(eqx.Module):
+class Posterior(eqx.Module):
     """What noisy observations say about λ.
 
     Under `jax.vmap`, every attribute gains the same axes in front, and `interval` and
@@ -93,7 +93,7 @@ class Fit(NamedTuple):
     observations: Float[Array, "*batch"]
 
 
-def warn(found: Inference, box: Box, fit: Fit, known: bool) -> None:
+def warn(found: Posterior, box: Box, fit: Fit, known: bool) -> None:
     """Says on behalf of the caller's caller what makes a result doubtful.
 
     Warns:

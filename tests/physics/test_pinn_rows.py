@@ -57,7 +57,7 @@ def test_one_parameter_is_drawn_as_ever(rows, heat, hyper):
     # Both ends, then a Latin hypercube of the first half of the key.
     lams, items = draw(rows, hyper, jax.random.key(5), 6)
     lam_key, key = jax.random.split(jax.random.key(5))
-    inside = eqx.filter_jit(hpx.spread)(heat.parameters, 4, key=lam_key)
+    inside = eqx.filter_jit(hpx.latin_hypercube)(heat.parameters, 4, key=lam_key)
     expected = jnp.concatenate([jnp.array([[0.01], [1.0]]), inside])
     np.testing.assert_array_equal(lams, expected)
     again = eqx.filter_jit(rows.draw)(hyper, lams, key)

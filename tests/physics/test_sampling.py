@@ -6,11 +6,11 @@ import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import AbstractPDE, Box
-from hyperpinn_eqx.physics.sampling import chebyshev
+from hyperpinn_eqx.physics.sampling import chebyshev_nodes
 
 uniform = eqx.filter_jit(hpx.uniform)
 log_uniform = eqx.filter_jit(hpx.log_uniform)
-spread = eqx.filter_jit(hpx.spread)
+spread = eqx.filter_jit(hpx.latin_hypercube)
 conditions = eqx.filter_jit(hpx.conditions)
 residual_adaptive = eqx.filter_jit(hpx.residual_adaptive)
 
@@ -52,19 +52,19 @@ def test_axes_are_independent(getkey):
 @pytest.mark.parametrize("n", [1, 8])
 def test_spread_puts_one_point_into_each_nth_of_every_axis(n, getkey):
     box = Box(nu=(1e-3, 1e-1, "log"), a=(0, 5))
-    scaled = np.asarray(box.scale(spread(box, n, key=getkey())))
+    scaled = np.asarray(box.scale(latin_hypercube(box, n, key=getkey())))
     cells = np.floor((scaled + 1) / 2 * n * (1 - 1e-5)).astype(int)
     np.testing.assert_array_equal(np.sort(cells, axis=0).T, [range(n), range(n)])
 
 
 def test_spread_pairs_the_axes_at_random(getkey):
-    points = spread(Box(a=(0, 1), b=(0, 1)), 500, key=getkey())
+    points = latin_hypercube(Box(a=(0, 1), b=(0, 1)), 500, key=getkey())
     assert abs(np.corrcoef(np.asarray(points).T)[0, 1]) < 0.15
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])
 def test_chebyshev_nodes_are_the_roots_of_their_polynomial(n, x64):
-    nodes = np.asarray(chebyshev(Box(a=(-1, 1)), (n,)))[:, 0]
+    nodes = np.asarray(chebyshev_nodes(Box(a=(-1, 1)), (n,)))[:, 0]
     polynomial = np.polynomial.chebyshev.Chebyshev.basis(n)
     np.testing.assert_allclose(polynomial(nodes), np.zeros(n), atol=1e-13)
     assert len(nodes) == n and np.all(np.diff(nodes) > 0)
@@ -72,7 +72,7 @@ def test_chebyshev_nodes_are_the_roots_of_their_polynomial(n, x64):
 
 def test_chebyshev_nodes_are_those_of_scaled_units(x64):
     box = Box(nu=(1e-3, 1e-1, "log"), fixed=(10, 10), a=(0, 5))
-    points = chebyshev(box, (4, 1, 3))
+    points = chebyshev_nodes(box, (4, 1, 3))
     assert points.shape == (12, 3) and points.dtype == jnp.float64
     np.testing.assert_allclose(points[:, 1], np.full(12, 10.0), rtol=1e-15)
     log, a = np.unique(np.round(box.scale(points)[:, [0, 2]], 12), axis=0).T
@@ -90,14 +90,14 @@ def test_interpolation_at_chebyshev_nodes_holds_at_the_ends(x64):
         values = np.polynomial.chebyshev.chebval(t, c)
         return np.max(np.abs(values - 1 / (1 + 25 * t**2)))
 
-    nodes = np.asarray(chebyshev(Box(a=(-1, 1)), (21,)))[:, 0]
+    nodes = np.asarray(chebyshev_nodes(Box(a=(-1, 1)), (21,)))[:, 0]
     assert worst(nodes) < 0.1 and worst(np.linspace(-1, 1, 21)) > 1
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])
 def test_nodes_of_a_periodic_axis_are_equispaced_around_it(n, x64):
     box = Box(phi=(1, 5, "periodic"))
-    nodes = np.asarray(chebyshev(box, (n,)))[:, 0]
+    nodes = np.asarray(chebyshev_nodes(box, (n,)))[:, 0]
     gaps = np.diff(nodes, append=nodes[0] + 4)
     np.testing.assert_allclose(gaps, np.full(n, 4 / n), rtol=1e-14)
     # The middle one, or both beside it, are where those of an interval are.
@@ -106,7 +106,7 @@ def test_nodes_of_a_periodic_axis_are_equispaced_around_it(n, x64):
 
 def test_means_over_nodes_of_a_periodic_axis_converge_as_fast_as_they_can(x64):
     box = Box(a=(0, 1), phi=(-np.pi, np.pi, "periodic"))
-    points = np.asarray(chebyshev(box, (1, 20)))
+    points = np.asarray(chebyshev_nodes(box, (1, 20)))
     bessel = np.i0(1.0)  # the mean of exp(cos φ)
     np.testing.assert_allclose(np.exp(np.cos(points[:, 1])).mean(), bessel, rtol=1e-14)
     np.testing.assert_allclose(points[:, 0], np.full(20, 0.5), rtol=1e-15)
@@ -115,7 +115,7 @@ def test_means_over_nodes_of_a_periodic_axis_converge_as_fast_as_they_can(x64):
 @pytest.mark.parametrize("counts", [(3,), (2, 2, 2)], ids=str)
 def test_chebyshev_needs_a_count_for_each_axis(counts):
     with pytest.raises(ValueError, match="counts = .*expected 2"):
-        chebyshev(BOX, counts)
+        chebyshev_nodes(BOX, counts)
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_adaptive_points_of_an_exact_solution_are_uniform(getkey):
     [
         lambda key: uniform(BOX, (5,), key=key),
         lambda key: log_uniform(BOX, (5,), key=key),
-        lambda key: spread(BOX, 5, key=key),
+        lambda key: latin_hypercube(BOX, 5, key=key),
         lambda key: residual_adaptive(
             lambda p: p[:, 0], BOX, 5, candidates=16, key=key
         ),
@@ -264,14 +264,14 @@ def test_the_key_decides_everything(sampler):
 
 def test_samples_come_in_the_default_precision(x64, heat, getkey):
     assert uniform(BOX, (2,), key=getkey()).dtype == jnp.float64
-    assert spread(BOX, 2, key=getkey()).dtype == jnp.float64
+    assert latin_hypercube(BOX, 2, key=getkey()).dtype == jnp.float64
     for points in conditions(heat, 2, 2, key=getkey()):
         assert points.dtype == jnp.float64
 
 
 def test_no_points_are_no_error(heat, getkey):
     assert uniform(BOX, (0, 3), key=getkey()).shape == (0, 3, 2)
-    assert spread(BOX, 0, key=getkey()).shape == (0, 2)
+    assert latin_hypercube(BOX, 0, key=getkey()).shape == (0, 2)
     initial, boundary = conditions(heat, 0, 0, key=getkey())
     assert initial.shape == boundary.shape == (0, 2)
 

@@ -191,6 +191,6 @@ def test_a_ring_without_conditions_is_trained_by_its_equation(x64, getkey):
     )
     lams = np.array([0.5, 1.0, 2.0])
     error = hpx.family_error(result.model, Ring(), lams=lams)
-    told = hpx.estimated_error(result.model, Ring(), lams=lams, key=getkey())
+    told = hpx.estimate_error(result.model, Ring(), lams=lams, key=getkey())
     assert np.all(error.relative_l2 < 0.02)
     np.testing.assert_allclose(told.relative_l2, error.relative_l2, rtol=0.5)

@@ -116,7 +116,7 @@ def test_in_other_units_it_is_the_same_training(units, x64):
 
     lams = np.array([0.02, 0.5])
     told, again = (
-        hpx.estimated_error(model, problem, lams=lams, n_points=200, key=jr.key(2))
+        hpx.estimate_error(model, problem, lams=lams, n_points=200, key=jr.key(2))
         for model, problem, lams in (
             (first.model, one, lams),
             (second.model, other, lams * length**2 / time),

@@ -6,7 +6,7 @@ import pytest
 from jaxtyping import Array
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx.uncertainty.error_estimate import estimated_error
+from hyperpinn_eqx.uncertainty.error_estimate import estimate_error
 
 SPEC = hpx.MainNetSpec((2, 6, 1), hpx.Box(t=(0, 1), x=(-1, 1)))
 
@@ -63,7 +63,7 @@ def made(x64, getkey):
 
 def told(model, problem, lams, **options):
     options = {"n_points": 200, "key": jax.random.key(0)} | options
-    return estimated_error(model, problem, lams=np.array(lams), **options)
+    return estimate_error(model, problem, lams=np.array(lams), **options)
 
 
 def test_it_is_the_error_that_is_measured_with_the_solution(made):
@@ -159,7 +159,7 @@ def test_it_is_in_float64_whatever_the_mode_and_warns_of_no_range(hyper, heat):
 
 
 def test_the_default_lams_are_spread_over_the_range(hyper, heat, getkey):
-    found = estimated_error(hyper, heat, n_lam=2, n_points=200, key=getkey())
+    found = estimate_error(hyper, heat, n_lam=2, n_points=200, key=getkey())
     assert 0.01 < found.lam.min() < 0.1 < found.lam.max() < 1.0
 
 
@@ -203,5 +203,5 @@ def test_the_equation_is_asked_only_where_it_holds(x64, getkey):
     )
     lams = np.array([0.7, 1.3])
     error = hpx.family_error(result.model, Disk(), lams=lams).relative_l2
-    found = hpx.estimated_error(result.model, Disk(), lams=lams, key=getkey())
+    found = hpx.estimate_error(result.model, Disk(), lams=lams, key=getkey())
     assert np.all(error < 0.1) and np.all(np.isfinite(found.relative_l2))

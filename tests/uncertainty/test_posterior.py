@@ -7,14 +7,14 @@ import pytest
 from scipy.stats import norm
 
 from hyperpinn_eqx import Box
-from hyperpinn_eqx.uncertainty.posterior import Fit, Inference, warn
+from hyperpinn_eqx.uncertainty.posterior import Fit, Posterior, warn
 
 # Of two parameters.
 GOOD = {"lam": np.ones(2), "covariance": np.eye(2), "noise": np.ones(())}
 
 
 def weighted(samples, weights):
-    return Inference(**GOOD, samples=samples, weights=weights)
+    return Posterior(**GOOD, samples=samples, weights=weights)
 
 
 def test_the_interval_of_many_samples_is_that_of_their_distribution(x64):
@@ -63,7 +63,7 @@ def told(z, slope, curvature, known=True, box=PLANE, weights=None, observations=
     p, n = len(box), 1000
     weights = np.full(n, 1 / n) if weights is None else weights
     good = GOOD | {"lam": np.ones(p), "covariance": np.eye(p)}
-    found = Inference(**good, samples=np.zeros((n, p)), weights=weights)
+    found = Posterior(**good, samples=np.zeros((n, p)), weights=weights)
     numbers = (z, float(observations), slope, curvature, float(observations))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
