@@ -66,7 +66,7 @@ def infer(
             few are made at the same time if there are many observations.
 
     Returns:
-        An `Posterior`.
+        A `Posterior`.
 
     Raises:
         ValueError: observations that are infinite, all missing, or of another shape

@@ -27,7 +27,7 @@ class Posterior(eqx.Module):
     """What noisy observations say about λ.
 
     Under `jax.vmap`, every attribute gains the same axes in front, and `interval` and
-    `effective` go along.
+    `effective_sample_size` go along.
 
     Attributes:
         lam: the most probable λ, physical units, shape (p,).
@@ -49,7 +49,7 @@ class Posterior(eqx.Module):
     noise: Float[Array, "..."]
 
     @property
-    def effective(self) -> Float[Array, "..."]:
+    def effective_sample_size(self) -> Float[Array, "..."]:
         """How many samples of equal weight would say as much, 1 / Σ w².
 
         Below a hundred or so, intervals are rough; take more samples. `infer` warns if
@@ -139,7 +139,7 @@ def warn(found: Posterior, box: Box, fit: Fit, known: bool) -> None:
             "predictions and noise are right",
             stacklevel=4,
         )
-    effective, n = float(found.effective), len(found.weights)
+    effective, n = float(found.effective_sample_size), len(found.weights)
     # To the last digit, only one sample fits, and no interval is needed.
     width = np.sqrt(np.asarray(found.covariance).max())
     if effective < min(10, n / 20) and width > 100 * tolerance**2:

@@ -62,7 +62,7 @@ def test_a_linear_model_has_a_gaussian_posterior(x64):
         ends = mean + norm.ppf((1 + level) / 2) * sd * np.array([[-1], [1]])
         gap = (np.stack(found.interval(level)) - ends) / sd
         assert np.abs(gap).max() < 0.05
-    assert 1000 < found.effective < 4000
+    assert 1000 < found.effective_sample_size < 4000
     np.testing.assert_array_equal(found.noise, deviation)
 
 
@@ -193,7 +193,7 @@ def test_many_cases_at_once_are_a_loop_over_them(x64):
         one = infer(decay, y, RATE)
         np.testing.assert_allclose(whole.lam[i], one.lam, rtol=1e-9)
         np.testing.assert_allclose(whole.covariance[i], one.covariance, rtol=1e-9)
-        np.testing.assert_allclose(whole.effective[i], one.effective, rtol=1e-9)
+        np.testing.assert_allclose(whole.effective_sample_size[i], one.effective_sample_size, rtol=1e-9)
         for end, alone in zip(ends, one.interval(0.9), strict=True):
             np.testing.assert_allclose(end[i], alone, rtol=1e-9)
 

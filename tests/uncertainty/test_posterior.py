@@ -36,9 +36,9 @@ def test_weights_make_one_distribution_of_the_samples_of_another(x64):
 
 def test_equal_weights_all_count_and_a_single_one_counts_alone(x64):
     samples = np.zeros((8, 2))
-    assert weighted(samples, np.full(8, 1 / 8)).effective == 8
-    assert weighted(samples, np.eye(8)[3]).effective == 1
-    assert weighted(samples, np.array([0.5, 0.5, *[0] * 6])).effective == 2
+    assert weighted(samples, np.full(8, 1 / 8)).effective_sample_size == 8
+    assert weighted(samples, np.eye(8)[3]).effective_sample_size == 1
+    assert weighted(samples, np.array([0.5, 0.5, *[0] * 6])).effective_sample_size == 2
 
 
 def test_many_at_once_are_a_loop_over_them(x64):
@@ -49,7 +49,7 @@ def test_many_at_once_are_a_loop_over_them(x64):
     ends = whole.interval(0.5)
     for i in range(3):
         one = weighted(samples[i], weights[i])
-        np.testing.assert_array_equal(whole.effective[i], one.effective)
+        np.testing.assert_array_equal(whole.effective_sample_size[i], one.effective_sample_size)
         np.testing.assert_array_equal([e[i] for e in ends], one.interval(0.5))
 
 
