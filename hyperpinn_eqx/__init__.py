@@ -45,12 +45,10 @@ from .physics.metrics import FamilyError as FamilyError
 from .physics.metrics import family_error as family_error
 from .physics.metrics import on_grid as on_grid
 from .physics.pinn import PINNLoss as PINNLoss
-from .physics.pinn import Prescribed as Prescribed
 from .physics.pinn import corners_and_hypercube as corners_and_hypercube
 from .physics.pinn import residuals as residuals
 from .physics.pinn import slope_weight as slope_weight
 from .physics.sampling import chebyshev_nodes as chebyshev_nodes
-from .physics.sampling import conditions as conditions
 from .physics.sampling import latin_hypercube as latin_hypercube
 from .physics.sampling import log_uniform as log_uniform
 from .physics.sampling import residual_adaptive as residual_adaptive
@@ -64,6 +62,7 @@ from .pretrained import pretrained_names as pretrained_names
 from .problems.allen_cahn import AllenCahn as AllenCahn
 from .problems.base import AbstractODE as AbstractODE
 from .problems.base import AbstractPDE as AbstractPDE
+from .problems.base import condition as condition
 from .problems.burgers import Burgers as Burgers
 from .problems.burgers_reference import burgers_reference as burgers_reference
 from .problems.burgers_wave import BurgersWave as BurgersWave

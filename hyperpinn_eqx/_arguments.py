@@ -154,7 +154,8 @@ def converter(hint: Any) -> Convert | None:
     if numbers and not any(array.array_type is np.ndarray for array in arrays):
         others = [arm for arm in arms if arm not in numbers]
         if others:
-            kind = Array if arrays else Sequence
+            mapping = typing.get_origin(_unmarked(others[0])) is Mapping
+            kind = Array if arrays else Mapping if mapping else Sequence
             return _either(converter(numbers[0]), converter(others[0]), kind)
     if arrays:
         real = arrays[0].dtype in (Float, Float64)

@@ -5,6 +5,7 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,12 +21,12 @@ Axes = tuple[int, ...]
 Channels = dict[Axes, Array]
 
 
-@checked
 class Jet(eqx.Module):
     """Value and derivatives of a function, under the names that the paper uses.
 
-    `u.value` is u itself, `u.t` is ∂u/∂t, `u.xx` is ∂²u/∂x². Which derivatives there
-    are is decided by whoever makes the jet: see `jets`.
+    `u.value` is u itself, `u.t` is ∂u/∂t, `u.xx` is ∂²u/∂x², in any order of letters.
+    On the boundary `u.n` is the derivative along the outward normal `u.normal`. Which
+    derivatives there are is decided by whoever makes the jet: see `jets`.
 
     >>> print(Jet(jnp.array(1.0), {"x": jnp.array(2.0)}).x)
     2.0
@@ -33,15 +34,59 @@ class Jet(eqx.Module):
 
     value: Array
     derivatives: Mapping[str, Array]
+    normal: Any = None
 
     def __getattr__(self, name: str) -> Array:
         derivatives = self.__dict__.get("derivatives", {})
-        if name in derivatives:
-            return derivatives[name]
+        for word in (name, canonical(name)):
+            if word in derivatives:
+                return derivatives[word]
         raise AttributeError(
-            f"this jet has no {name!r}, only value, {', '.join(derivatives)}; "
-            "name more in the problem's `derivatives`"
+            f"this jet has no {name!r}, only value, {', '.join(derivatives)}"
         )
+
+
+def by_field(jet: Jet, fields: Sequence[str]) -> list[Jet]:
+    """For each of k fields its jet at n points, from one of shape (n, k), or (n,).
+
+    Raises:
+        ValueError: there is another number of them.
+    """
+    k, at = len(fields), jet.value.shape[1:]
+    if at != ((k,) if k > 1 else ()):
+        raise ValueError(
+            f"the network gives shape {at} at a point, expected {k} number(s): "
+            f"{', '.join(fields)}"
+        )
+    if k == 1:
+        return [jet]
+    return [
+        jax.tree.map(functools.partial(lambda i, a: a[:, i], i), jet) for i in range(k)
+    ]
+
+
+def with_normal(
+    jet: Jet, coordinates: Sequence[str], normal: Float[Array, "*n d"]
+) -> Jet:
+    """The jet with `u.normal`, the outward normal, and `u.n`, the derivative along it.
+
+    Args:
+        jet: has the first derivatives along all coordinates.
+        coordinates: their letters.
+        normal: unit vectors.
+    """
+    gradient = jnp.stack([getattr(jet, letter) for letter in coordinates], axis=-1)
+    slope = jnp.sum(normal * gradient, axis=-1)
+    return Jet(jet.value, {**jet.derivatives, "n": slope}, normal)
+
+
+def canonical(word: str) -> str:
+    """The same derivative with its letters in order: u_xt is u_tx.
+
+    >>> canonical("xt")
+    'tx'
+    """
+    return "".join(sorted(word))
 
 
 @checked
@@ -111,7 +156,8 @@ def _jets(
         channels = _network(u, points.astype(u.dtype), words)
     else:
         channels = jax.vmap(lambda p: _nested(u, p, words))(points)
-    return Jet(channels[()], {word: channels[axes[word]] for word in derivatives})
+    found = {canonical(word): channels[axes[word]] for word in derivatives}
+    return Jet(channels[()], found)
 
 
 def _nested(f: Callable, at: Float[Array, "*n d"], words: Iterable[Axes]) -> Channels:

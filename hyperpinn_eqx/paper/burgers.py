@@ -8,16 +8,18 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..box import Box
 from ..networks.conditioned import ConcatPINN
 from ..networks.hyper import HyperPINN, Init
+from ..networks.jets import Jet
 from ..networks.main import MainNetSpec
 from ..networks.model import AbstractModel
 from ..physics.metrics import EvaluationSet, FamilyError, family_error
 from ..physics.pinn import PINNLoss, slope_weight
-from ..physics.sampling import conditions, log_uniform, uniform
+from ..physics.sampling import log_uniform, uniform
+from ..problems.base import condition
 from ..problems.burgers import Burgers
 from ..recipes.continuation import continuation, distill
 from ..recipes.stages import Adam, Continuation, GaussNewton, in_float32, run_stages
@@ -25,6 +27,16 @@ from ..training.gauss_newton import gauss_newton
 from ..training.journal import Journal
 from ..training.result import FitResult
 from .experiment import Named
+
+
+class Odd(Burgers):
+    """The same with u(t, 0) = 0, which its solution fulfils."""
+
+    @condition(x=0)
+    def middle(
+        self, u: Jet, tx: Float[Array, " 2"], lam: Float[Array, ""]
+    ) -> Float[Array, ""]:
+        return u.value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +54,7 @@ class BurgersExperiment(Named):
         symmetric: whether u(t, 0) = 0 is asked for: the solution is odd in x.
         odd: whether the network is odd in x by construction.
         weighted: whether residuals are weighted by `1 / (1 + |u_x|)`.
-        n_data: points of the initial and of the boundary data.
+        n_data: points of each condition.
         alpha: the weight of the physics term (paper eq. 6).
     """
 
@@ -61,7 +73,7 @@ class BurgersExperiment(Named):
     symmetric: bool = True
     odd: bool = True
     weighted: bool = True
-    n_data: tuple[int, int] = (100, 200)
+    n_data: int = 100
     alpha: float = 1.0
 
     @property
@@ -81,16 +93,18 @@ class BurgersExperiment(Named):
             return ConcatPINN(main, problem.parameters, key=key)
         return HyperPINN(main, problem.parameters, self.hidden, init=self.init, key=key)
 
-    def loss(self, *, key: PRNGKeyArray) -> PINNLoss:
-        """The loss, with its initial and boundary points."""
-        initial, boundary = conditions(self.problem, *self.n_data, key=key)
-        if self.symmetric:
-            # An odd solution vanishes at x = 0: one more wall.
-            middle = boundary[: len(boundary) // 2].at[:, 1].set(0.0)
-            boundary = jnp.concatenate([boundary, middle])
-        weight = slope_weight("x") if self.weighted else None
+    def loss(self) -> PINNLoss:
+        """The loss; all points of conditions count alike (paper eq. 6)."""
+        # An odd solution vanishes at x = 0: one more wall.
+        problem = Odd() if self.symmetric else self.problem
+        share = {"start": 1 / 4, "walls": 1 / 2, "middle": 1 / 4}
+        if not self.symmetric:
+            share = {"start": 1 / 2, "walls": 1 / 2}
         return PINNLoss(
-            self.problem, initial, boundary, alpha=self.alpha, weight=weight
+            problem,
+            n_conditions=self.n_data,
+            weights={"physics": self.alpha, **share},
+            factor=slope_weight("x") if self.weighted else None,
         )
 
     def run(
@@ -98,8 +112,8 @@ class BurgersExperiment(Named):
     ) -> tuple[AbstractModel, dict[str, Any]]:
         """Trains the model; returns it with what its card tells about the training."""
         problem = Burgers()
-        model_key, data_key, key = jr.split(key, 3)
-        loss = self.loss(key=data_key)
+        model_key, key = jr.split(key)
+        loss = self.loss()
 
         def run(
             stage: Any, model: AbstractModel, key: PRNGKeyArray, name: str
@@ -132,9 +146,8 @@ class BurgersExperiment(Named):
             "symmetric": self.symmetric,
             "odd": self.odd,
             "weighted": self.weighted,
-            "conditions": f"{len(loss.initial)} initial and {len(loss.boundary)} "
-            "boundary points, uniform, drawn once"
-            + (", a third of the latter at x = 0" if self.symmetric else ""),
+            "conditions": f"{self.n_data} points of each, new with every batch"
+            + ("; u = 0 at x = 0 is one of them" if self.symmetric else ""),
             "stages": told,
             "error": {
                 "grid": "64 equispaced nu x 101 equispaced t x 256 equispaced x, "
@@ -181,7 +194,7 @@ BURGERS_PAPER = tuple(
         symmetric=False,
         odd=False,
         weighted=False,
-        n_data=(50, 50),
+        n_data=50,
     )
     for best, steps in zip(BURGERS, (60_000, 60_000, 3_000), strict=True)
 )

@@ -3,7 +3,7 @@
 import functools
 import math
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import equinox as eqx
 import jax
@@ -32,11 +32,29 @@ class FamilyError(eqx.Module):
             where the model is not finite.
         relative_l2: relative L2 error for each λ, shape (M,); infinite or NaN where the
             solution is zero.
+        fields: for several fields, the same of each by name. Their root mean square is
+            `relative_l2`, and their mean `mse`.
+
+    >>> error = FamilyError(np.ones(1), np.ones(1), np.full(1, 0.5))
+    >>> print(FamilyError.of_fields({"u": error, "v": error}).relative_l2)
+    [0.5]
     """
 
     lam: Finite[Float64[np.ndarray, " M *p"]]
     mse: Float64[np.ndarray, " M"]
     relative_l2: Float64[np.ndarray, " M"]
+    fields: dict[str, "FamilyError"] = eqx.field(default_factory=dict)
+
+    @classmethod
+    def of_fields(cls, fields: Mapping[str, "FamilyError"]) -> "FamilyError":
+        """The error of all fields together, from that of each."""
+        first, *others = fields.values()
+        if not others:
+            return first
+        relative = np.stack([one.relative_l2 for one in fields.values()])
+        mse = np.mean([one.mse for one in fields.values()], axis=0)
+        rms = np.sqrt(np.mean(relative**2, axis=0))
+        return cls(first.lam, mse, rms, dict(fields))
 
     @property
     def mean(self) -> float:
@@ -62,7 +80,7 @@ def family_error(
     Args:
         model: a HyperPINN or a baseline.
         problem: a family with an exact solution: `exact(t, x, lam)`, with as many
-            coordinates as its domain has.
+            coordinates as its domain has; of several fields a tuple with one for each.
         n_lam: values of λ: of one parameter equispaced in physical units, both ends
             included; of several a Latin hypercube, see `latin_hypercube`.
         n_t: times.
@@ -76,7 +94,7 @@ def family_error(
 
     Raises:
         ValueError: a λ outside of what the problem allows, a model that does not give
-            one number at each point, or a problem without an `exact`.
+            one number for each field at a point, or a problem without an `exact`.
     """
     return EvaluationSet(problem, n_lam=n_lam, n_t=n_t, n_x=n_x, lams=lams).error(model)
 
@@ -122,6 +140,7 @@ class EvaluationSet:
             elif lams is None:
                 lams = np.asarray(latin_hypercube(range_, n_lam, key=jr.key(0)))
             self.lams = physical("lams", lams, problem, "M")
+        self.fields = tuple(problem.fields)
         self.exact = [exact_on_grid(problem, self.axes, lam) for lam in self.lams]
 
     def error(self, model: AbstractModel) -> FamilyError:
@@ -136,13 +155,33 @@ class EvaluationSet:
             # Once for all λ, whatever the model's networks are.
             first = jnp.asarray(next(_blocks(self.axes)))
             evaluate = programs.compiled(values, lams[0], first)
-            mse, relative = [], []
+            squares, sizes = [], []
             for lam, u in zip(lams, self.exact, strict=True):
-                e = _on_grid(functools.partial(evaluate, lam), self.axes) - u
-                mse.append(np.mean(e**2))
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    relative.append(np.sqrt(np.sum(e**2) / np.sum(u**2)))
-        return FamilyError(self.lams, np.array(mse), np.array(relative))
+                found = _on_grid(functools.partial(evaluate, lam), self.axes)
+                if (at := found.shape[len(self.axes) :]) != u.shape[len(self.axes) :]:
+                    raise ValueError(
+                        f"model gives shape {at} at a point, expected one number for "
+                        f"each of {', '.join(self.fields)}"
+                    )
+                rows = (-1, len(self.fields))
+                squares.append(np.mean((found - u).reshape(rows) ** 2, axis=0))
+                sizes.append(np.mean(u.reshape(rows) ** 2, axis=0))
+        return errors(self.lams, self.fields, np.array(squares), np.array(sizes))
+
+
+def errors(
+    lams: Float64[np.ndarray, " M *p"],
+    fields: Sequence[str],
+    squares: Float64[np.ndarray, "M k"],
+    sizes: Float64[np.ndarray, "M k"],
+) -> FamilyError:
+    """The error from the mean squares of what is wrong, and of the solution."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.sqrt(squares / sizes)
+    columns = zip(fields, squares.T, relative.T, strict=True)
+    return FamilyError.of_fields(
+        {name: FamilyError(lams, mse, l2) for name, mse, l2 in columns}
+    )
 
 
 def check_measurable(problem: AbstractPDE) -> None:
@@ -184,6 +223,8 @@ def exact_on_grid(
 ) -> Float64[np.ndarray, "..."]:
     """The exact solution on the grid of these axes, one for each coordinate.
 
+    Of several fields, they are the last axis.
+
     Raises:
         ValueError: `exact` does not return finite numbers that broadcast to the grid.
     """
@@ -195,11 +236,18 @@ def exact_on_grid(
     # In float64 even where `exact` is written in JAX and the caller is in float32.
     with jax.enable_x64(True):
         u = problem.exact(*points, lam)  # type: ignore[attr-defined]
-        u = checks.numpy_array(name, u, "...", finite=True)
+        fields = u if isinstance(u, tuple | list) else (u,)
+        if len(fields) != len(problem.fields):
+            raise ValueError(
+                f"{name} returns {len(fields)} fields, expected {problem.fields}"
+            )
+        fields = [checks.numpy_array(name, u, "...", finite=True) for u in fields]
     try:
-        return np.broadcast_to(u, shape)
+        whole = [np.broadcast_to(u, shape) for u in fields]
     except ValueError:
-        raise ValueError(f"{name} has shape {u.shape}, expected {shape}") from None
+        shapes = [u.shape for u in fields]
+        raise ValueError(f"{name} has shape {shapes}, expected {shape}") from None
+    return whole[0] if len(whole) == 1 else np.stack(whole, axis=-1)
 
 
 @checked
@@ -216,10 +264,11 @@ def on_grid(
         axes: d lists of numbers, one for each coordinate.
 
     Returns:
-        u at every combination, with one axis for each coordinate.
+        u at every combination, with one axis for each coordinate, and one more for k
+        outputs.
 
     Raises:
-        ValueError: no axes; or u does not give one number at each point.
+        ValueError: no axes.
 
     >>> on_grid(lambda tx: tx[0] * tx[1], np.array([0.0, 1.0]), np.array([2.0, 3.0]))
     array([[0., 0.],
@@ -259,14 +308,10 @@ def _on_grid(
     found, at = np.empty(0), 0
     for points in _blocks(grid):
         u = values(jnp.asarray(points, jnp.result_type(float)))
-        if u.shape != (len(points),):
-            raise ValueError(
-                f"u gives shape {u.shape[1:]} at a point, expected one number"
-            )
-        found = found if at else np.empty(math.prod(shape), u.dtype)
+        found = found if at else np.empty((math.prod(shape), *u.shape[1:]), u.dtype)
         found[at : at + len(u)] = u[: len(found) - at]
         at += len(u)
-    return found.reshape(shape)
+    return found.reshape(*shape, *found.shape[1:])
 
 
 def _values(u: Callable[[Array], Array], points: Array) -> Array:

@@ -1,7 +1,9 @@
-"""The loss of paper eq. 6."""
+"""The loss of paper eq. 6, for any conditions and any number of fields."""
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,7 +16,6 @@ from .._arguments import (
     ArrayLike,
     Count,
     Finite,
-    MayBeEmpty,
     NonNegative,
     TwoOrMore,
     array,
@@ -24,22 +25,25 @@ from .._arguments import (
 from .._blocks import map_lam
 from ..box import Box
 from ..loss import AbstractLeastSquares, Batch, Term
-from ..networks.jets import Jet, jets
+from ..networks.jets import Jet, by_field, jets, with_normal
 from ..networks.main import MainNet, precision
 from ..networks.model import AbstractModel, cast, dtype_of
 from ..problems.base import AbstractPDE, unpack
-from .sampling import latin_hypercube, residual_adaptive, uniform
+from ..problems.conditions import Where
+from ..problems.recorded import arranged, method, numbers, use_of
+from .sampling import (
+    Places,
+    condition_points,
+    latin_hypercube,
+    residual_adaptive,
+    uniform,
+)
+from .wellposed import look_at
 
-Weight = Callable[[Jet], Array]
+# From the jets of a network at n points to n factors.
+Weight = Callable[..., Array]
 # From the range of λ, a number n and a key to n values of λ.
 SampleLam = Callable[..., Float[Array, "n p"]]
-
-
-class Prescribed(eqx.Module):
-    """Points where u is prescribed, and its values there."""
-
-    point: Float[Array, "*n d"]
-    value: Float[Array, "*n"]
 
 
 @checked
@@ -66,33 +70,40 @@ def corners_and_hypercube(
 class PINNLoss(AbstractLeastSquares):
     """The loss of paper eq. 6 over a family of equations, with means in place of sums.
 
-    The terms are `physics`, which includes α, and `data`; the latter only where the
-    problem has initial or boundary points. A batch costs one evaluation of the
-    hypernetwork for each λ; derivatives are taken of the generated main networks alone,
-    in the precision of their weights.
+    The terms are `physics`, the equation at collocation points, and one for each
+    condition of the problem, called like its method. A batch costs one evaluation of
+    the hypernetwork for each λ; derivatives are taken of the generated main networks
+    alone, in the precision of their weights.
 
     Args:
         problem: the family of equations.
-        initial: points of the initial time, shape (I, d), as `conditions` draws
-            them; I may be 0.
-        boundary: points of the boundary in space, shape (B, d).
         n_lam: values of λ in a batch.
         n_points: collocation points for each.
-        alpha: the weight α of the physics term.
-        weight: multiplies each residual before it is squared, see `slope_weight`.
+        n_conditions: points of each condition for each λ, on all of its faces together.
+        weights: of the terms by name, such as `{"physics": 0.1}` for the α of the
+            paper; 1 for those that are not named. A term of weight 0 is left out.
+        factor: multiplies each residual of the equation before it is squared, see
+            `slope_weight`.
         sample_lam: how λ is drawn: `uniform`, `log_uniform`, or any function of a box,
             a number n and a key.
         adaptive: whether collocation points gather where the residual is large, see
             `residual_adaptive`; uniform if not.
+
+    Raises:
+        ValueError: a weight of no term, a method that returns something else than
+            numbers, or a field that no equation contains.
+
+    Warns:
+        UserWarning: the conditions seem to leave the solution undetermined, or
+            contradict each other; see `look_at`.
     """
 
     problem: AbstractPDE
-    initial: Float[Array, "I d"]
-    boundary: Float[Array, "B d"]
     n_lam: int = eqx.field(static=True)
     n_points: int = eqx.field(static=True)
-    alpha: float | Float[Array, ""]
-    weight: Weight | None = eqx.field(static=True)
+    n_conditions: int = eqx.field(static=True)
+    weights: dict[str, float | Float[Array, ""]]
+    factor: Weight | None = eqx.field(static=True)
     sample_lam: SampleLam = eqx.field(static=True)
     adaptive: bool = eqx.field(static=True)
 
@@ -100,42 +111,46 @@ class PINNLoss(AbstractLeastSquares):
     def __init__(
         self,
         problem: AbstractPDE,
-        initial: Finite[MayBeEmpty[Float[ArrayLike, "I d"]]],
-        boundary: Finite[MayBeEmpty[Float[ArrayLike, "B d"]]],
         *,
         n_lam: Count = 32,
         n_points: Count = 200,
-        alpha: NonNegative | Float[Array, ""] = 1.0,
-        weight: Weight | None = None,
+        n_conditions: Count = 100,
+        weights: Mapping[str, NonNegative | Float[Array, ""]] | None = None,
+        factor: Weight | None = None,
         sample_lam: SampleLam = corners_and_hypercube,
         adaptive: bool = True,
     ):
-        d = len(problem.domain)
-        self.initial = array("initial", initial, "I", d, empty=True)
-        self.boundary = array("boundary", boundary, "B", d, empty=True)
-        self.problem, self.alpha, self.weight = problem, alpha, weight
-        self.n_lam, self.n_points = n_lam, n_points
-        self.sample_lam, self.adaptive = sample_lam, adaptive
+        look_at(problem)
+        known = ["physics", *problem.conditions]
+        for name in weights or {}:
+            choice("a name in weights", name, known)
+        self.problem, self.n_lam, self.n_points = problem, n_lam, n_points
+        self.n_conditions, self.weights = n_conditions, dict(weights or {})
+        self.factor, self.sample_lam, self.adaptive = factor, sample_lam, adaptive
 
     @property
     def terms(self) -> Mapping[str, Term]:
-        """The equation at collocation points, and u where it is prescribed."""
-        return {
-            "physics": Term(self._residuals, self.alpha),
-            "data": Term(self._misfit),
-        }
+        """The equation, and each condition that prescribes something."""
+        problem, terms = self.problem, {}
+        for name in ("physics", *problem.conditions):
+            weight = self.weights.get(name, 1.0)
+            if (isinstance(weight, float) and weight == 0) or not use_of(
+                problem, name
+            ).size:
+                continue
+            own = self._equation if name == "physics" else self._condition
+            terms[name] = Term(functools.partial(own, name), weight)
+        return terms
 
-    def _residuals(
-        self, net: MainNet, lam: Float[Array, " p"], points: Float[Array, "n d"]
-    ) -> Float[Array, " n"]:
-        return residuals(net, self.problem, lam, points, weight=self.weight)
+    def _equation(
+        self, _: str, net: MainNet, lam: Float[Array, " p"], points: Float[Array, "n d"]
+    ) -> Float[Array, " n *m"]:
+        return residuals(net, self.problem, lam, points, factor=self.factor)
 
-    def _misfit(
-        self, net: MainNet, lam: Float[Array, " p"], at: Prescribed
-    ) -> Float[Array, " n"]:
-        u = jets(net, at.point, (), self.problem.domain.names).value
-        u = array("model(lam) at the conditions", u, len(at.point))
-        return u - at.value.astype(u.dtype)
+    def _condition(
+        self, name: str, net: MainNet, lam: Float[Array, " p"], places: Places
+    ) -> Float[Array, " n *m"]:
+        return condition_residuals(net, self.problem, name, lam, places)
 
     @checked
     def sample(
@@ -144,57 +159,72 @@ class PINNLoss(AbstractLeastSquares):
         *,
         key: PRNGKeyArray,
         lam: Finite[Float[ArrayLike, "M p"]] | None = None,
+        points: Finite[Float[ArrayLike, "M N d"]] | None = None,
     ) -> Batch:
-        """New values of λ, or those given, and new collocation points for each."""
+        """New λ, collocation points and points of the conditions.
+
+        Args:
+            model: decides where adaptive points gather.
+            key: a JAX random key.
+            lam: values of λ to take instead.
+            points: collocation points to take instead, N for each λ.
+        """
         if lam is not None:
             lam = array("lam", lam, "M", len(self.problem.parameters))
-        return programs.call(self._sample, model, key, lam)
+        if points is not None:
+            points = array("points", points, "M", "N", len(self.problem.domain))
+        return programs.call(self._sample, model, key, lam, points)
 
     def _sample(
-        self, model: AbstractModel, key: PRNGKeyArray, lam: Array | None
+        self,
+        model: AbstractModel,
+        key: PRNGKeyArray,
+        lam: Array | None,
+        points: Array | None,
     ) -> Batch:
-        box, domain = self.problem.parameters, self.problem.domain
+        box, where = self.problem.parameters, self.problem.conditions
+        lam_key, point_key, *keys = jr.split(key, 2 + len(where))
         if lam is None:
-            lam_key, key = jr.split(key)
             lam = self.sample_lam(box, self.n_lam, key=lam_key)
             lam = array("sample_lam(box, n)", lam, "M", len(box))
+        terms, items = self.terms, dict[str, Any]()
+        if "physics" in terms:
+            if points is None:
+                points = self._collocation(model, lam, key=point_key)
+            items["physics"] = points
+        for name, one in zip(where, keys, strict=True):
+            if name in terms:
+                items[name] = self._places(where[name], jr.split(one, len(lam)))
+        # Everything is computed in the precision of the weights.
+        lam, items = cast((lam, items), dtype_of(model))
+        return Batch(lam, items)
+
+    def _places(self, where: Where, keys: PRNGKeyArray) -> Places:
+        def draw(key: PRNGKeyArray) -> Places:
+            return condition_points(
+                self.problem.domain, where, self.n_conditions, key=key
+            )
+
+        return jax.vmap(draw)(keys)
+
+    def _collocation(
+        self, model: AbstractModel, lam: Float[Array, "M p"], *, key: PRNGKeyArray
+    ) -> Float[Array, "M N d"]:
+        domain = self.problem.domain
+        if not self.adaptive:
+            return uniform(domain, (len(lam), self.n_points), key=key)
 
         def gathered(pair: tuple[Array, PRNGKeyArray]) -> Array:
             lam, key = pair
             net = model(lam)
-            return residual_adaptive(
-                lambda points: self._residuals(net, lam, points),
-                domain,
-                self.n_points,
-                key=key,
-            )
 
-        if self.adaptive:
-            points = map_lam(gathered, (lam, jr.split(key, len(lam))))
-        else:
-            points = uniform(domain, (len(lam), self.n_points), key=key)
-        # What is prescribed is computed in the precision of what it is compared with.
-        dtype = dtype_of(model)
-        return cast(self, dtype).at(*cast((lam, points), dtype))
+            def size(points: Array) -> Float[Array, " c"]:
+                r = self._equation("physics", net, lam, points)
+                return jnp.sqrt(jnp.sum(r.reshape(len(r), -1) ** 2, axis=1))
 
-    @checked
-    def at(
-        self,
-        lam: Finite[Float[ArrayLike, "M p"]],
-        points: Finite[Float[ArrayLike, "M N d"]],
-    ) -> Batch:
-        """The batch of these λ with these collocation points for each."""
-        lam = array("lam", lam, "M", len(self.problem.parameters))
-        points = array("points", points, "M", "N", len(self.problem.domain))
-        edges = jnp.concatenate([self.initial, self.boundary])
-        if not len(edges):
-            return Batch(lam, {"physics": points})
+            return residual_adaptive(size, domain, self.n_points, key=key)
 
-        def one(lam: Array) -> Prescribed:
-            values = targets(self.problem, lam, self.initial, self.boundary)
-            return Prescribed(edges, values)
-
-        return Batch(lam, {"physics": points, "data": jax.vmap(one)(lam)})
+        return map_lam(gathered, (lam, jr.split(key, len(lam))))
 
 
 @checked
@@ -204,8 +234,8 @@ def residuals(
     lam: ArrayLike,
     points: ArrayLike,
     *,
-    weight: Weight | None = None,
-) -> Float[Array, " n"]:
+    factor: Weight | None = None,
+) -> Float[Array, " n *m"]:
     """The residual N[u; λ] of a network at n points, in the network's precision.
 
     Whatever precision the constants of a problem have, the residual is rounded to that.
@@ -215,75 +245,87 @@ def residuals(
         problem: the family of equations.
         lam: one λ, shape (p,), physical units.
         points: collocation points, shape (n, d).
-        weight: multiplies each residual, see `slope_weight`.
+        factor: multiplies each residual, see `slope_weight`.
+
+    Returns:
+        Shape (n,), or (n, m) for a problem of m equations.
 
     Raises:
-        ValueError: what the problem or the weight returns has another shape.
+        ValueError: what the network, the problem or the factor returns has another
+            shape.
     """
-    names = problem.domain.names
+    return _residuals(net, problem, "physics", lam, points, None, factor)
+
+
+def condition_residuals(
+    net: Callable[[Array], Array],
+    problem: AbstractPDE,
+    name: str,
+    lam: ArrayLike,
+    places: Places,
+) -> Float[Array, " n *m"]:
+    """The residual of a condition at n places, likewise."""
+    return _residuals(net, problem, name, lam, places.point, places.normal, None)
+
+
+def _residuals(
+    net: Callable[[Array], Array],
+    problem: AbstractPDE,
+    name: str,
+    lam: ArrayLike,
+    points: ArrayLike,
+    normal: Array | None,
+    factor: Weight | None,
+) -> Float[Array, " n *m"]:
+    letters, use = problem.domain.names, use_of(problem, name)
+    words = [word for word in use.derivatives if word != "n"]
+    if use.normal:
+        words += [letter for letter in letters if letter not in words]
     with precision(net.dtype if isinstance(net, MainNet) else jnp.result_type(float)):
         lam = array("lam", lam, len(problem.parameters), finite=True)
-        points = array("points", points, "n", len(names), finite=True)
-        u = jets(net, points, problem.derivatives, names)
-        dtype = u.value.dtype
+        points = array("points", points, "n", len(letters), finite=True)
+        jet = jets(net, points, words, letters)
+        u, dtype = by_field(jet, problem.fields), jet.value.dtype
+        if normal is not None and use.normal:
+            u = [with_normal(jet, letters, normal.astype(dtype)) for jet in u]
         value = unpack(problem.parameters, lam.astype(dtype))
-        r = jax.vmap(problem.residual, (0, 0, None))(u, points.astype(dtype), value)
-        r = array("problem.residual of all points", r, len(points)).astype(dtype)
-        if weight is None:
-            return r
-        return array("weight of all points", weight(u), len(points)).astype(dtype) * r
+        own = method(problem, name)
 
+        def one(u: list[Jet], point: Array) -> Array:
+            return numbers(problem, name, own(arranged(u), point, value))
 
-@checked
-def targets(
-    problem: AbstractPDE,
-    lam: Finite[Float[ArrayLike, " p"]],
-    initial: Finite[MayBeEmpty[Float[ArrayLike, "I d"]]],
-    boundary: Finite[MayBeEmpty[Float[ArrayLike, "B d"]]],
-) -> Float[Array, " I+B"]:
-    """The prescribed values at the initial points and then at the boundary points.
-
-    Raises:
-        ValueError: what the problem returns has another shape.
-    """
-    d = len(problem.domain)
-    lam = array("lam", lam, len(problem.parameters))
-    value = unpack(problem.parameters, lam)
-
-    def part(name: str, points: ArrayLike, f: Callable) -> Array:
-        points = array(name, points, "n", d, empty=True)
-        if not len(points):
-            return points[:, 0]
-        found = jax.vmap(f, (0, None))(points, value.astype(points.dtype))
-        found = array(f"problem.{name} of all points", found, len(points))
-        # An integer, as of `return 0`, has no precision of its own.
-        return found.astype(points.dtype)
-
-    return jnp.concatenate(
-        [
-            part("initial", initial, problem.initial),
-            part("boundary", boundary, problem.boundary),
-        ]
-    )
+        r = jax.vmap(one)(u, points.astype(dtype)).astype(dtype)
+        if factor is not None:
+            by = array("factor of all points", factor(arranged(u)), len(points))
+            r = by.astype(dtype)[:, None] * r
+        return r[:, 0] if use.size == 1 else r
 
 
 @checked
 def slope_weight(*names: str) -> Weight:
-    """The weight `1 / (1 + |∂u|)` of a residual, e.g. `slope_weight("x")`.
+    """The factor `1 / (1 + |∂u|)` of a residual, e.g. `slope_weight("x")`.
 
     Inside a shock the residual is large but says little about where the shock is;
     this turns the optimiser's attention to the smooth flow that decides it. The
-    weight itself is not differentiated. (Ferrer-Sánchez et al. 2024, CMAME 424.)
+    factor itself is not differentiated. (Ferrer-Sánchez et al. 2024, CMAME 424.)
 
     Raises:
-        ValueError: when the weight is called, a name of no derivative in the jet.
+        ValueError: when the factor is computed, a name of no derivative in the jet.
     """
 
-    def weight(u: Jet) -> Array:
+    def weight(u: Jet | tuple[Jet, ...]) -> Array:
+        fields = u if isinstance(u, tuple) else (u,)
         for name in names:
-            choice("names", name, u.derivatives)
-        slopes = (jnp.abs(getattr(u, name)) for name in names)
-        slope = sum(slopes, start=jnp.zeros_like(u.value))
+            choice(
+                "names", name, dict.fromkeys(w for j in fields for w in j.derivatives)
+            )
+        slopes = [
+            jnp.abs(j.derivatives[name])
+            for j in fields
+            for name in names
+            if name in j.derivatives
+        ]
+        slope = sum(slopes, start=jnp.zeros_like(fields[0].value))
         return jax.lax.stop_gradient(1 / (1 + slope))
 
     return weight

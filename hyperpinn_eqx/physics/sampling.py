@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .. import _arguments as checks
 from .._arguments import Count, CountOrZero, MayBeEmpty, checked
 from ..box import Box
-from ..problems.base import AbstractPDE, has_ends
+from ..problems.conditions import Where
 
 Shape = CountOrZero | MayBeEmpty[tuple[CountOrZero, ...]]
 
@@ -25,7 +26,11 @@ def uniform(box: Box, shape: Shape, *, key: PRNGKeyArray) -> Float[Array, "*shap
     >>> uniform(Box(t=(0, 1), x=(-1, 1)), (5,), key=jr.key(0)).shape
     (5, 2)
     """
-    points = box.linear().unscale(_cube(shape, len(box), key))
+    return _inside(box, box.linear().unscale(_cube(shape, len(box), key)))
+
+
+def _inside(box: Box, points: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+    """Moves points at the ends of a box by a rounding."""
     low, high = (np.array(ends, points.dtype) for ends in (box.low, box.high))
     step = np.finfo(points.dtype).eps * (high - low)
     first = np.maximum(low + step, np.nextafter(low, high))
@@ -100,34 +105,55 @@ def lattice(n: int, d: int) -> Float[np.ndarray, "n d"]:
     return (0.5 + np.outer(np.arange(n), root ** -np.arange(1.0, d + 1))) % 1
 
 
-@checked
-def conditions(
-    problem: AbstractPDE,
-    n_initial: CountOrZero = 50,
-    n_boundary: CountOrZero = 50,
-    *,
-    key: PRNGKeyArray,
-) -> tuple[Float[Array, "I d"], Float[Array, "B d"]]:
-    """Random points of the initial time and of the walls in space (paper A.5).
+class Places(eqx.Module):
+    """Points of a condition, and the outward unit normals there.
 
-    Without a coordinate `t` that is not periodic there are no initial points, and
-    without another one that is not periodic no boundary points.
+    On a plane between two faces, or at a point alone, the normal is that along the
+    coordinate, or zero.
     """
-    box = problem.domain
-    initial_key, boundary_key, side_key = jr.split(key, 3)
-    time = [i for i, there in enumerate(has_ends(box, time=True)) if there]
-    space = [i for i, there in enumerate(has_ends(box, time=False)) if there]
-    initial = uniform(box, (n_initial if time else 0,), key=initial_key)
-    for i in time:
-        initial = initial.at[:, i].set(box.low[i])
 
-    boundary = uniform(box, (n_boundary if space else 0,), key=boundary_key)
-    if space:
-        walls = jnp.array([(i, side) for i in space for side in (0, 1)])
-        axis, side = walls[jr.randint(side_key, (n_boundary,), 0, len(walls))].T
-        ends = jnp.array([box.low, box.high], dtype=boundary.dtype)
-        boundary = boundary.at[jnp.arange(n_boundary), axis].set(ends[side, axis])
-    return initial, boundary
+    point: Float[Array, "*n d"]
+    normal: Float[Array, "*n d"]
+
+
+@checked
+def condition_points(
+    domain: Box, where: Where, n: Count, *, key: PRNGKeyArray
+) -> Places:
+    """Random points where a condition holds, as many on each of its faces.
+
+    They are a Latin hypercube in the coordinates that are free. Of a condition at a
+    point there is only that one.
+
+    >>> from hyperpinn_eqx.problems.conditions import Where
+    >>> box = Box(t=(0, 1), x=(-1, 1))
+    >>> places = condition_points(box, Where((("x", -1.0),)), 3, key=jr.key(0))
+    >>> print(places.point[:, 1], places.normal[0])
+    [-1. -1. -1.] [ 0. -1.]
+    """
+    if where.at is not None and None not in where.at:
+        n = 1
+    points = _inside(domain, latin_hypercube(domain.linear(), n, key=key))
+    return Places(*normals(domain, where, points))
+
+
+def normals(
+    domain: Box, where: Where, points: Float[Array, "n d"]
+) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
+    """Points of the domain moved to where a condition holds, and the normals there."""
+    if where.at is not None:
+        for i, at in enumerate(where.at):
+            points = points if at is None else points.at[:, i].set(at)
+        return points, jnp.zeros_like(points)
+    axis = np.array([domain.names.index(name) for name, _ in where.faces])
+    value = np.array([value for _, value in where.faces])
+    sign = np.where(value == np.array(domain.low)[axis], -1.0, 1.0)
+    n = len(points)
+    row, face = np.arange(n), np.arange(n) % len(axis)
+    points = points.at[row, axis[face]].set(value[face].astype(points.dtype))
+    normal = np.zeros(points.shape)
+    normal[row, axis[face]] = sign[face]
+    return points, jnp.asarray(normal, points.dtype)
 
 
 @checked

@@ -1,6 +1,7 @@
-"""A family in units of its own: coordinates, u and residual all of order one."""
+"""A family in units of its own: coordinates, fields and residuals all of order one."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,11 @@ from jaxtyping import Array, Float, Float64
 
 from .._arguments import Positive, checked
 from ..box import Box
-from ..networks.jets import Jet
-from ..problems.base import AbstractPDE, has_ends, unpack
-from .sampling import lattice
+from ..networks.jets import Jet, with_normal
+from ..problems.base import AbstractPDE, unpack
+from ..problems.conditions import Where
+from ..problems.recorded import Channels, arranged, method, numbers, prescribed, use_of
+from .sampling import lattice, normals
 
 _PLACES = 256
 
@@ -19,30 +22,30 @@ _PLACES = 256
 class Dimensionless(AbstractPDE):
     """The same family for u* = (u - mean) / half over coordinates from 0 to 1.
 
-    The residual is divided by its own size. In other units of the coordinates, of u, or
-    of the equation, all of it is the same, and so is whatever is trained on it.
+    What each method returns is divided by its own size. In other units of the
+    coordinates, of the fields, or of the equations, all of it is the same, and so is
+    whatever is trained on it.
 
     Attributes:
         problem: the family in the units of its author.
-        mean: the u that becomes 0.
-        half: how far u is from that, typically.
-        size: of the residual where u, and each of its terms' derivatives, is typical.
+        means: of each field the value that becomes 0.
+        halves: how far each field is from that, typically.
+        sizes: for the residual, called "physics", and for each condition, of each
+            number that it returns where the fields and all derivatives are typical.
     """
 
     problem: AbstractPDE
-    mean: float
-    half: float
-    size: float
-
-    def _check_says_nothing(self, name: str, place: str) -> None:
-        """It says what the problem says, which has been checked."""
+    means: tuple[float, ...]
+    halves: tuple[float, ...]
+    sizes: dict[str, tuple[float, ...]]
 
     @property
     def domain(self) -> Box:  # type: ignore[override]
         box = self.problem.domain
         ranges = {}
         for name, (low, high, *kind) in box.ranges().items():
-            begin, end = (1.0, high / low) if kind == ["log"] else (0.0, 1.0)
+            ends = (_scaled(box, name, end) for end in (low, high))
+            begin, end = ends
             ranges[name] = (begin, end if low < high else begin, *kind)
         return Box(**ranges)
 
@@ -51,37 +54,61 @@ class Dimensionless(AbstractPDE):
         return self.problem.parameters
 
     @property
-    def derivatives(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.problem.derivatives
+    def fields(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.problem.fields
+
+    @property
+    def conditions(self) -> dict[str, Where]:
+        box = self.problem.domain
+
+        def scaled(where: Where) -> Where:
+            faces = tuple((name, _scaled(box, name, at)) for name, at in where.faces)
+            if where.at is None:
+                return Where(faces)
+            pairs = zip(box.names, where.at, strict=True)
+            point = (v if v is None else _scaled(box, name, v) for name, v in pairs)
+            return Where(at=tuple(point))
+
+        return {name: scaled(where) for name, where in self.problem.conditions.items()}
 
     @property
     def outputs(self) -> Box:
-        """The range of u for a network whose outputs are u*."""
-        return Box(u=(self.mean - self.half, self.mean + self.half))
+        """The ranges of the fields for a network whose outputs are u*."""
+        rows = zip(self.fields, self.means, self.halves, strict=True)
+        return Box(**{name: (mean - half, mean + half) for name, mean, half in rows})
 
-    def residual(
-        self, u: Jet, tx: Float[Array, " d"], lam: Float[Array, "*p"]
-    ) -> Float[Array, ""]:
-        lengths = _lengths(self.problem.domain)
-        jet = Jet(
-            self.mean + self.half * u.value,
-            {
-                word: u.derivatives[word] * (self.half / _product(lengths, word))
-                for word in self.derivatives
-            },
-        )
-        return self.problem.residual(jet, self._physical(tx), lam) / self.size
+    def residual(self, u: Any, tx: Float[Array, " d"], lam: Float[Array, "*p"]) -> Any:
+        return self.condition_residual("physics", u, tx, lam)
 
-    def initial(
-        self, tx: Float[Array, " d"], lam: Float[Array, "*p"]
-    ) -> Float[Array, ""]:
-        return (self.problem.initial(self._physical(tx), lam) - self.mean) / self.half
+    def condition_residual(
+        self, name: str, u: Any, tx: Float[Array, " d"], lam: Float[Array, "*p"]
+    ) -> Any:
+        problem = self.problem
+        use = use_of(problem, name)
+        fields = (u,) if len(self.fields) == 1 else u
+        rows = zip(fields, use.words, self.means, self.halves, strict=True)
+        jets = [self._jet(*row, use.normal) for row in rows]
+        value = method(problem, name)(arranged(jets), self._physical(tx), lam)
+        found = numbers(problem, name, value)
+        return tuple(found / jnp.asarray(self.sizes[name], found.dtype))
 
-    def boundary(
-        self, tx: Float[Array, " d"], lam: Float[Array, "*p"]
-    ) -> Float[Array, ""]:
-        value = self.problem.boundary(self._physical(tx), lam)
-        return (value - self.mean) / self.half
+    def _jet(
+        self, u: Jet, words: frozenset[str], mean: float, half: float, normal: bool
+    ) -> Jet:
+        """The jet of one field in the units of its author."""
+        box = self.problem.domain
+        lengths = _lengths(box)
+        wanted = words - {"", "n"} | (frozenset(box.names) if normal else frozenset())
+        slopes = {
+            word: getattr(u, word) * (half / _product(lengths, word))
+            for word in sorted(wanted)
+        }
+        like = u.value if "" in words else next(iter(slopes.values()), jnp.zeros(()))
+        jet = Jet(mean + half * like, slopes)
+        if not normal:
+            return jet
+        across = u.normal / jnp.array([*lengths.values()], u.normal.dtype)
+        return with_normal(jet, box.names, across / jnp.linalg.norm(across))
 
     def _physical(self, tx: Float[Array, " d"]) -> Float[Array, " d"]:
         box = self.problem.domain
@@ -92,93 +119,190 @@ class Dimensionless(AbstractPDE):
 
 
 @checked
-def dimensionless(problem: AbstractPDE, scale: Positive | None = None) -> Dimensionless:
+def dimensionless(
+    problem: AbstractPDE, scale: Positive | Mapping[str, Positive] | None = None
+) -> Dimensionless:
     """A family in units of its own, found from what its author says.
 
-    The mean of u and its range are those of the initial and boundary values. Where
-    these are all the same, or the equation has a source that makes more of u, u is as
-    large as the derivatives that balance the source. The size of a residual is the root
-    of the sum of squares of its terms, each with u and its derivatives at half a range
+    The mean of a field and its range are those of the values that conditions prescribe.
+    Where these are all the same or tell nothing, or where a source or a prescribed
+    slope makes more of it, a field is as large as what balances these, or the other
+    fields, in an equation or a condition. The size of an equation is the root of the
+    sum of squares of its terms, each with the field and its derivatives at half a range
     over a range of the coordinate; of all places, λ and values, the median.
 
     Args:
         problem: the family.
-        scale: how far u is from the mean of these values, typically, if its author
-            knows better.
+        scale: how far a field is from the mean of its prescribed values, typically, if
+            its author knows better: one number for all, or some by name.
 
     Raises:
-        ValueError: neither conditions nor equation tell how large u is, or what the
-            equation says is nowhere finite.
+        ValueError: neither conditions nor equations tell how large a field is, what
+            they say is nowhere finite, or a name is that of no field.
     """
     # Whatever the caller's precision, and also where only shapes are asked for.
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
-        return _dimensionless(problem, scale)
+        return _Search(problem, scale).found()
 
 
-def _dimensionless(problem: AbstractPDE, scale: float | None) -> Dimensionless:
-    box, words = problem.domain, tuple(problem.derivatives)
-    d, p = len(box), len(problem.parameters)
-    signs = 2 * jnp.asarray(lattice(_PLACES // 2, d + p + 1 + len(words))) - 1
-    signs = jnp.concatenate([signs, -signs])
-    points = box.unscale(signs[:, :d])
-    lams = unpack(problem.parameters, problem.parameters.unscale(signs[:, d : d + p]))
-    known = _known(problem, points, lams)
-    known = known if known.size else np.zeros(1)
-    mean, half = float(np.mean(known)), float(np.ptp(known)) / 2
-    # The same value everywhere, but for rounding, has no range.
-    half = half if half > 1e-12 * abs(mean) else 0.0
-    lengths = _lengths(box)
-    units = np.array([1.0, *(1 / _product(lengths, word) for word in words)])
-    values = signs[:, d + p :]
-    rest = jnp.zeros_like(values).at[:, 0].set(mean)
+class _Rows:
+    """A method of a problem at many places: the size of each number's terms."""
 
-    def residual(channels: Array, point: Array, lam: Array) -> Array:
-        jet = Jet(channels[0], dict(zip(words, channels[1:], strict=True)))
-        return jnp.asarray(problem.residual(jet, point, lam), float).reshape(())
-
-    def slope(half: float) -> float:
-        """The size of the residual's derivatives, u being so far from the mean."""
-        channels = rest + half * values * jnp.asarray(units)[None]
-        grads = jax.vmap(jax.grad(residual))(channels, points, lams)
-        found = np.sqrt(np.sum((np.asarray(grads) * units) ** 2, axis=1))
-        return _typical(np.median, found)
-
-    at_rest = np.asarray(jax.vmap(residual)(rest, points, lams))
-    source = _typical(lambda r: np.sqrt(np.mean(r**2)), at_rest)
-    if scale is not None:
-        half = scale
-    elif source > 0 and (steep := slope(half)) > 0:
-        half = max(half, source / steep)
-    half = half or abs(mean)
-    if half == 0:
-        raise ValueError(
-            f"scale = None, expected a number: neither the conditions of {problem} nor "
-            "its residual at u = 0 tell how large u is"
+    def __init__(self, problem: AbstractPDE, name: str, cube: Float[np.ndarray, "n _"]):
+        box, self.k = problem.domain, len(problem.fields)
+        self.name, self.call = name, Channels(problem, name)
+        d, p = len(box), len(problem.parameters)
+        signs = jnp.asarray(cube)
+        points = box.unscale(signs[:, :d])
+        normal = jnp.zeros_like(points)
+        if name != "physics":
+            points, normal = normals(box, problem.conditions[name], points)
+        lams = problem.parameters.unscale(signs[:, d : d + p])
+        self.at = points, unpack(problem.parameters, lams), normal
+        lengths = _lengths(box)
+        across = np.abs(np.asarray(normal)) @ (1 / np.array([*lengths.values()]))
+        self.field = np.array([field for field, _ in self.call.columns], int)
+        words = [word for _, word in self.call.columns]
+        self.values = np.array([word == "" for word in words], bool)
+        self.units = np.stack(
+            [
+                across
+                if word == "n"
+                else np.full(len(cube), 1 / _product(lengths, word))
+                for word in words
+            ],
+            axis=1,
         )
-    size = half * slope(half)
-    if not 0 < size < np.inf:
-        raise ValueError(
-            f"problem.residual of {problem} changes by {size} with u and its "
-            "derivatives, expected a positive and finite number"
+        # Each number in its own direction, the same for every method.
+        rest = 2 * lattice(len(cube) // 2, d + p + len(words))[:, d + p :] - 1
+        self.signs = np.concatenate([rest, -rest])
+
+    def source(self, means: np.ndarray) -> Float64[np.ndarray, " m"]:
+        """How far each number is from zero where every field is its mean."""
+        r = jax.vmap(self.call)(jnp.asarray(self._rest(means)), *self.at)
+        return np.array([_typical(_rms, row) for row in np.asarray(r).T])
+
+    def slopes(
+        self, means: np.ndarray, halves: np.ndarray
+    ) -> Float64[np.ndarray, "m k"]:
+        """How each number follows each field, for typical fields of these sizes."""
+        moved = self._rest(means) + self.signs * self.units * halves[self.field]
+        by = jax.vmap(jax.jacrev(self.call))(jnp.asarray(moved), *self.at)
+        parts = (np.asarray(by) * self.units[:, None]) ** 2
+        sums = np.stack(
+            [np.sum(parts[..., self.field == f], axis=-1) for f in range(self.k)], -1
         )
-    return Dimensionless(problem, mean, half, size)
+        rows = np.moveaxis(np.sqrt(sums), 0, -1)
+        return np.array([[_typical(np.median, cell) for cell in row] for row in rows])
+
+    def size(self, means: np.ndarray, halves: np.ndarray) -> tuple[float, ...]:
+        """The typical size of each number."""
+        moved = self._rest(means) + self.signs * self.units * halves[self.field]
+        by = jax.vmap(jax.jacrev(self.call))(jnp.asarray(moved), *self.at)
+        terms = np.asarray(by) * self.units[:, None] * halves[self.field]
+        sums = np.sqrt(np.sum(terms**2, axis=-1))
+        return tuple(_typical(np.median, row) for row in sums.T)
+
+    def _rest(self, means: np.ndarray) -> np.ndarray:
+        return np.where(self.values, means[self.field], 0.0) + np.zeros(
+            self.units.shape
+        )
 
 
-def _known(
-    problem: AbstractPDE, points: Float[Array, "n d"], lams: Array
-) -> Float64[np.ndarray, " k"]:
-    """What u is at points of the initial time and of all walls."""
-    box, found = problem.domain, []
-    for time, ask in ((True, problem.initial), (False, problem.boundary)):
-        for axis in np.flatnonzero(has_ends(box, time=time)):
-            for end in (box.low, box.high)[: 1 if time else 2]:
-                at = points.at[:, axis].set(end[axis])
-                found.append(np.asarray(jax.vmap(ask)(at, lams), float).ravel())
-    values = np.concatenate(found) if found else np.zeros(0)
-    return values[np.isfinite(values)]
+class _Search:
+    """Looks for means, halves and sizes."""
+
+    def __init__(self, problem: AbstractPDE, scale: Any):
+        self.problem, self.k = problem, len(problem.fields)
+        cube = lattice(_PLACES // 2, len(problem.domain) + len(problem.parameters))
+        cube = np.concatenate([2 * cube - 1, 1 - 2 * cube])
+        names = ("physics", *problem.conditions)
+        every = [_Rows(problem, name, cube) for name in names]
+        self.rows = [rows for rows in every if rows.call.size]
+        self.given = np.full(self.k, np.nan)
+        if isinstance(scale, Mapping):
+            for name, value in scale.items():
+                if name not in problem.fields:
+                    raise ValueError(
+                        f"scale has {name!r}, expected some of {problem.fields}"
+                    )
+                self.given[problem.fields.index(name)] = value
+        elif scale is not None:
+            self.given[:] = scale
+
+    def found(self) -> Dimensionless:
+        means, halves = self._prescribed()
+        known = np.isfinite(self.given)
+        halves[known] = self.given[known]
+        halves = self._driven(means, halves, ~known)
+        for _ in range(self.k):
+            halves = self._coupled(means, halves, ~known & (halves == 0))
+        halves = np.where(halves > 0, halves, np.abs(means))
+        fields = np.array(self.problem.fields)
+        if not np.all(halves > 0):
+            raise ValueError(
+                f"scale = None, expected a number for {fields[halves == 0].tolist()}: "
+                f"neither the conditions of {self.problem} nor its residual tell how "
+                "large that is"
+            )
+        sizes = {rows.name: rows.size(means, halves) for rows in self.rows}
+        for name, row in sizes.items():
+            if not np.all((np.array(row) > 0) & np.isfinite(row)):
+                own = "residual" if name == "physics" else name
+                raise ValueError(
+                    f"problem.{own} of {self.problem} changes by {row} with the fields "
+                    "and their derivatives, expected positive and finite numbers"
+                )
+        return Dimensionless(
+            self.problem, tuple(means.tolist()), tuple(halves.tolist()), sizes
+        )
+
+    def _prescribed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and half of the range of the values that conditions prescribe."""
+        found = [
+            prescribed(self.problem, rows.name, *rows.at[:2])
+            for rows in self.rows
+            if rows.name != "physics"
+        ]
+        values = np.concatenate([*found, np.full((1, self.k), np.nan)])
+        means, halves = np.zeros(self.k), np.zeros(self.k)
+        for field, column in enumerate(values.T):
+            column = column[np.isfinite(column)]
+            if column.size:
+                means[field], halves[field] = np.mean(column), np.ptp(column) / 2
+        # The same value everywhere, but for rounding, has no range.
+        return means, np.where(halves > 1e-12 * np.abs(means), halves, 0.0)
+
+    def _driven(
+        self, means: np.ndarray, halves: np.ndarray, free: np.ndarray
+    ) -> np.ndarray:
+        """At least as large as what balances sources and prescribed slopes."""
+        larger = halves.copy()
+        for rows in self.rows:
+            slopes = rows.slopes(means, halves)
+            for source, row in zip(rows.source(means), slopes, strict=True):
+                by = np.divide(source, row, out=np.zeros(self.k), where=row > 0)
+                larger = np.where(free, np.maximum(larger, by), larger)
+        return larger
+
+    def _coupled(
+        self, means: np.ndarray, halves: np.ndarray, free: np.ndarray
+    ) -> np.ndarray:
+        """Fields without a size: as large as what balances the others."""
+        larger = halves.copy()
+        for rows in self.rows:
+            for row in rows.slopes(means, halves):
+                others = np.sqrt(np.sum((row * halves) ** 2))
+                by = np.divide(others, row, out=np.zeros(self.k), where=row > 0)
+                larger = np.where(free, np.maximum(larger, by), larger)
+        return larger
 
 
-def _typical(average: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> float:
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def _typical(average: Any, values: np.ndarray) -> float:
     """An average of what is finite; 0 if nothing is."""
     finite = values[np.isfinite(values)]
     return float(average(finite)) if finite.size else 0.0
@@ -188,6 +312,14 @@ def _lengths(box: Box) -> dict[str, float]:
     """The unit of each coordinate: its range, or on a log axis its low end."""
     rows = zip(box.names, box.low, box.high, box.log, strict=True)
     return {name: low if log else (high - low) or 1.0 for name, low, high, log in rows}
+
+
+def _scaled(box: Box, name: str, value: float) -> float:
+    """A value of a coordinate in its own units."""
+    low, high, *kind = box.ranges()[name]
+    if kind == ["log"]:
+        return value / low
+    return (value - low) / ((high - low) or 1.0)
 
 
 def _product(lengths: dict[str, float], word: str) -> float:

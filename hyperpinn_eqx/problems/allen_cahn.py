@@ -7,7 +7,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ..box import Box
 from ..networks.jets import Jet
-from .base import AbstractPDE
+from .base import AbstractPDE, condition
 
 
 class AllenCahn(AbstractPDE):
@@ -22,22 +22,23 @@ class AllenCahn(AbstractPDE):
 
     domain: ClassVar[Box] = Box(t=(0.0, 4.0), x=(0.0, 10.0))
     parameters: ClassVar[Box] = Box(D=(0.01, 1.0, "log"))
-    derivatives: ClassVar[tuple[str, ...]] = ("t", "xx")
 
     def residual(
         self, u: Jet, tx: Float[Array, " 2"], lam: Float[Array, ""]
     ) -> Float[Array, ""]:
         return u.t - lam * u.xx - u.value + u.value**3
 
-    def initial(
-        self, tx: Float[Array, " 2"], lam: Float[Array, ""]
+    @condition(t=0)
+    def start(
+        self, u: Jet, tx: Float[Array, " 2"], lam: Float[Array, ""]
     ) -> Float[Array, ""]:
-        return self.exact(tx[0], tx[1], lam)
+        return u.value - self.exact(tx[0], tx[1], lam)
 
-    def boundary(
-        self, tx: Float[Array, " 2"], lam: Float[Array, ""]
+    @condition(x=(0, 10))
+    def walls(
+        self, u: Jet, tx: Float[Array, " 2"], lam: Float[Array, ""]
     ) -> Float[Array, ""]:
-        return self.exact(tx[0], tx[1], lam)
+        return u.value - self.exact(tx[0], tx[1], lam)
 
     def exact(self, t: ArrayLike, x: ArrayLike, lam: ArrayLike) -> Float[Array, "*n"]:
         """The front, u = 1 / (1 + exp((x - 1 - 3 √(D/2) t) / √(2D))); broadcasts."""

@@ -1,155 +1,142 @@
 """What a family of differential equations has to say about itself."""
 
 import abc
-import warnings
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import equinox as eqx
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from .. import _arguments as checks
 from ..box import Box
-from ..networks.jets import Jet
+from .conditions import Where
+from .conditions import condition as condition
 
 
 class AbstractPDE(eqx.Module):
     """A family of equations N[u; λ] = 0 on a box, for λ in another box.
 
     Subclass it to describe your own equation; samplers, losses, training and metrics
-    take any instance. Coordinates have one-letter names. One called `t` is the time:
-    the problem starts from `initial` at its lower end. All others are space: at both
-    ends of each, u is `boundary`. A periodic coordinate has no ends, so that a problem
-    whose coordinates are all periodic has neither method. All methods act on one point,
-    and what they return is rounded to the network's precision. A family whose solutions
-    are known may add `exact(t, x, lam)`, with as many coordinates as it has,
-    broadcasting, for which `family_error` and `plot_slices` ask.
+    take any instance. It has a method `residual`, and a method for every condition,
+    marked by `condition` with the faces where it holds. All of them act on one point;
+    which derivatives they use is found out by calling them, and what they return is
+    rounded to the network's precision. A family whose solutions are known may add
+    `exact(t, x, lam)`, with as many coordinates as it has, broadcasting, for which
+    `family_error` and `plot_slices` ask: one array, or a tuple with one for each field.
 
     Attributes:
-        domain: the coordinates and their ranges, e.g. `Box(t=(0, 1), x=(-1, 1))`.
+        domain: the coordinates and their ranges, e.g. `Box(t=(0, 1), x=(-1, 1))`. Names
+            have one letter. A periodic coordinate has no faces.
         parameters: the range of λ, e.g. `Box(nu=(1e-3, 1e-1, "log"))`.
-        derivatives: what the residual needs, e.g. `("t", "x", "xx")`.
+        fields: the names of the unknowns, one by default.
 
     Raises:
-        ValueError: a coordinate's name is not one letter; a derivative is not a word of
-            these letters; or `initial` or `boundary` prescribes something, but the
-            domain has no initial time, or no walls, for it.
+        ValueError: a coordinate's name is not one letter, or a condition is on a face
+            that the domain does not have.
         TypeError: an attribute or a method is missing or something else.
-
-    Warns:
-        UserWarning: a method for which the domain has no place prescribes zero.
 
     >>> import jax.numpy as jnp
     >>> class Heat(AbstractPDE):
     ...     domain = Box(t=(0, 1), x=(-1, 1))
     ...     parameters = Box(kappa=(0.01, 1.0, "log"))
-    ...     derivatives = ("t", "xx")
     ...
     ...     def residual(self, u, tx, lam):
     ...         return u.t - lam * u.xx
     ...
-    ...     def initial(self, tx, lam):
-    ...         return -jnp.sin(jnp.pi * tx[1])
+    ...     @condition(t=0)
+    ...     def start(self, u, tx, lam):
+    ...         return u.value + jnp.sin(jnp.pi * tx[1])
     ...
-    ...     def boundary(self, tx, lam):
-    ...         return jnp.zeros(())
-    >>> Heat().parameters
-    Box(kappa=(0.01, 1.0, 'log'))
+    ...     @condition(x=(-1, 1))
+    ...     def walls(self, u, tx, lam):
+    ...         return u.value
+    >>> print(*Heat().conditions)
+    start walls
     """
 
     domain: eqx.AbstractClassVar[Box]
     parameters: eqx.AbstractClassVar[Box]
-    derivatives: eqx.AbstractClassVar[tuple[str, ...]]
+    fields: ClassVar[tuple[str, ...]] = ("u",)
 
     def __check_init__(self) -> None:
         checks.instance("domain", self.domain, Box)
         checks.instance("parameters", self.parameters, Box)
-        checks.instance("derivatives", self.derivatives, (tuple, list))
-        letters = self.domain.names
-        if any(len(name) > 1 for name in letters):
+        checks.instance("fields", self.fields, (tuple, list))
+        names = self.domain.names
+        if any(len(name) > 1 for name in names):
             raise ValueError(f"domain = {self.domain}, expected names of one letter")
-        for word in self.derivatives:
-            if not isinstance(word, str) or not word or set(word) - set(letters):
+        if "n" in names:
+            raise ValueError(
+                f"domain = {self.domain}, expected another name than n: u.n is the "
+                "outward normal derivative"
+            )
+        if not self.fields or len(set(self.fields)) < len(self.fields):
+            raise ValueError(f"fields = {self.fields}, expected different names")
+        for name, where in self.conditions.items():
+            if name in _TAKEN:
                 raise ValueError(
-                    f"derivatives: {word!r}, expected letters of {letters}"
+                    f"a condition is called {name!r}, expected another name: the "
+                    "history has that for something else"
                 )
-        where = {
-            "initial": ("an initial time: a coordinate t that is not periodic", True),
-            "boundary": ("walls: a coordinate other than t, not periodic", False),
-        }
-        for name, (place, in_time) in where.items():
-            defined = getattr(type(self), name) is not getattr(AbstractPDE, name)
-            asked = any(has_ends(self.domain, time=in_time))
-            if asked and not defined:
-                raise TypeError(
-                    f"{type(self).__name__} has no method {name}, expected one: "
-                    f"{self.domain} has {place}"
-                )
-            if defined and not asked:
-                self._check_says_nothing(name, place)
-
-    def _check_says_nothing(self, name: str, place: str) -> None:
-        """A condition that nobody will ask for must not be meant."""
-        own = f"{type(self).__name__}.{name}"
-        unasked = (
-            f"{own} will never be asked: {self.domain} does not have {place}, expected "
-        )
-        values = np.array([-0.9, -0.3, 0.2, 0.7])
-        try:
-            said = [
-                np.asarray(getattr(self, name)(point, lam))
-                for point in self.domain.unscale(
-                    jnp.asarray(np.tile(values[:, None], len(self.domain)))
-                )
-                for lam in unpack(
-                    self.parameters,
-                    self.parameters.unscale(
-                        jnp.asarray(np.tile(values[:, None], len(self.parameters)))
-                    ),
-                )
-            ]
-            silent = not np.any(said)
-        except Exception:
-            # It says itself that it is not to be asked.
-            return
-        if not silent:
-            raise ValueError(f"{unasked}no such method, or a domain that has it")
-        # Without any space, zero on its walls can mean nothing.
-        if self.domain.names != ("t",):
-            warnings.warn(f"{unasked}no such method", stacklevel=5)
+            _check_place(name, where, self.domain)
 
     @abc.abstractmethod
-    def residual(
-        self, u: Jet, tx: Float[Array, " d"], lam: Float[Array, "*p"]
-    ) -> Float[Array, ""]:
-        """N[u; λ] at one point.
+    def residual(self, u: Any, tx: Float[Array, " d"], lam: Float[Array, "*p"]) -> Any:
+        """N[u; λ] at one point: a number, or a tuple of several.
 
         Args:
-            u: the jet of the network at that point, with the named derivatives.
+            u: the jet of the network at that point, such that `u.value` is u itself and
+                `u.xx` is ∂²u/∂x²; for several fields a tuple of jets, one for each.
             tx: the point, shape (d,).
             lam: λ in physical units: shape () for one parameter, else (p,).
         """
 
-    def initial(
-        self, tx: Float[Array, " d"], lam: Float[Array, "*p"]
-    ) -> Float[Array, ""]:
-        """The prescribed u at a point of the initial time, if there is one."""
-        raise NotImplementedError
+    @property
+    def conditions(self) -> dict[str, Where]:
+        """Where each condition holds, by the name of its method."""
+        found = {}
+        for cls in reversed(type(self).__mro__):
+            for name in vars(cls):
+                where = getattr(getattr(cls, name), "where", None)
+                if isinstance(where, Where):
+                    found[name] = where
+        return found
 
-    def boundary(
-        self, tx: Float[Array, " d"], lam: Float[Array, "*p"]
-    ) -> Float[Array, ""]:
-        """The prescribed u at a point of the boundary in space, if there is one."""
-        raise NotImplementedError
+    def condition_residual(
+        self, name: str, u: Any, tx: Float[Array, " d"], lam: Float[Array, "*p"]
+    ) -> Any:
+        """What the condition of that name returns, called like `residual`."""
+        return getattr(self, name)(u, tx, lam)
 
 
-def has_ends(domain: Box, *, time: bool) -> list[bool]:
-    """Which coordinates have ends where u is prescribed: in time, or in space."""
-    return [
-        (name == "t") == time and not periodic
-        for name, periodic in zip(domain.names, domain.periodic, strict=True)
-    ]
+# What a history calls other things than a condition.
+_TAKEN = ("physics", "observations", "conserved", "step", "seconds", "total")
+
+
+def _check_place(name: str, where: Where, domain: Box) -> None:
+    if where.at is not None:
+        known = len(where.at) == len(domain) and all(
+            value is None or low <= value <= high
+            for value, low, high in zip(where.at, domain.low, domain.high, strict=True)
+        )
+        if not known:
+            raise ValueError(
+                f"condition {name!r} holds at {where.at}, expected a point of {domain}"
+            )
+        return
+    ranges = domain.ranges()
+    for coordinate, value in where.faces:
+        low, high, *kind = ranges.get(coordinate, (1.0, 0.0))
+        if kind == ["periodic"]:
+            raise ValueError(
+                f"condition {name!r} holds on {coordinate} = {value:g}, expected a "
+                f"coordinate that is not periodic in {domain}"
+            )
+        if not low <= value <= high:
+            raise ValueError(
+                f"condition {name!r} holds on {coordinate} = {value:g}, expected a "
+                f"face of {domain}"
+            )
 
 
 def unpack(parameters: Box, lam: Float[Array, "... p"]) -> Float[Array, "..."]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Float64
 from .._arguments import ArrayLike, MayBeEmpty, checked
 from ..box import Box
 from ..networks.jets import Jet
-from .base import AbstractPDE
+from .base import AbstractPDE, condition
 
 
 class Burgers(AbstractPDE):
@@ -25,22 +25,23 @@ class Burgers(AbstractPDE):
 
     domain: ClassVar[Box] = Box(t=(0.0, 1.0), x=(-1.0, 1.0))
     parameters: ClassVar[Box] = Box(nu=(1e-3, 1e-1, "log"))
-    derivatives: ClassVar[tuple[str, ...]] = ("t", "x", "xx")
 
     def residual(
         self, u: Jet, tx: Float[Array, " 2"], lam: Float[Array, ""]
     ) -> Float[Array, ""]:
         return u.t + u.value * u.x - lam * u.xx
 
-    def initial(
-        self, tx: Float[Array, " 2"], lam: Float[Array, ""]
+    @condition(t=0)
+    def start(
+        self, u: Jet, tx: Float[Array, " 2"], lam: Float[Array, ""]
     ) -> Float[Array, ""]:
-        return -jnp.sin(jnp.pi * tx[1])
+        return u.value + jnp.sin(jnp.pi * tx[1])
 
-    def boundary(
-        self, tx: Float[Array, " 2"], lam: Float[Array, ""]
+    @condition(x=(-1, 1))
+    def walls(
+        self, u: Jet, tx: Float[Array, " 2"], lam: Float[Array, ""]
     ) -> Float[Array, ""]:
-        return jnp.zeros_like(tx[1])
+        return u.value
 
     @checked
     def exact(

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Float64
 from .._arguments import ArrayLike, Finite, MayBeEmpty, checked
 from ..box import Box
 from ..networks.jets import Jet
-from .base import AbstractPDE
+from .base import AbstractPDE, condition
 from .burgers import sine_wave
 
 
@@ -27,18 +27,18 @@ class BurgersWave(AbstractPDE):
     viscosity: ClassVar[float] = 0.05
     domain: ClassVar[Box] = Box(t=(0.0, 1.0), x=(-1.0, 1.0, "periodic"))
     parameters: ClassVar[Box] = Box(a=(0.5, 1.5), phi=(-1.0, 1.0, "periodic"))
-    derivatives: ClassVar[tuple[str, ...]] = ("t", "x", "xx")
 
     def residual(
         self, u: Jet, tx: Float[Array, " 2"], lam: Float[Array, " 2"]
     ) -> Float[Array, ""]:
         return u.t + u.value * u.x - self.viscosity * u.xx
 
-    def initial(
-        self, tx: Float[Array, " 2"], lam: Float[Array, " 2"]
+    @condition(t=0)
+    def start(
+        self, u: Jet, tx: Float[Array, " 2"], lam: Float[Array, " 2"]
     ) -> Float[Array, ""]:
         a, φ = lam
-        return -a * jnp.sin(jnp.pi * (tx[1] - φ))
+        return u.value + a * jnp.sin(jnp.pi * (tx[1] - φ))
 
     @checked
     def exact(

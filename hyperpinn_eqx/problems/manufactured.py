@@ -1,30 +1,35 @@
 """A family with a known solution, made out of one without."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from .._arguments import checked
 from ..box import Box
-from ..networks.jets import Jet, jets
+from ..networks.jets import Jet, by_field, jets, with_normal
 from .base import AbstractPDE
+from .conditions import Where
+from .recorded import arranged, method, numbers, use_of
 
 
 @checked
 class Manufactured(AbstractPDE):
     """The same equation with a source that makes a chosen function its solution.
 
-    For any v(x; λ), the equation N[u; λ] = N[v; λ] with the values of v at the initial
-    time and at the walls is solved by v. It is trained like the original, has its
-    terms, and its error can be measured: the method of manufactured solutions (Roache
-    2002, J. Fluids Eng. 124).
+    For any v(x; λ), the equation N[u; λ] = N[v; λ], with every condition changed in the
+    same way, is solved by v. It is trained like the original, has its terms, and its
+    error can be measured: the method of manufactured solutions (Roache 2002, J. Fluids
+    Eng. 124).
 
     Args:
         problem: the family of equations.
         solution: from one point, shape (d,), and λ, shape () for one parameter and
-            (p,) for several, to v, shape (); written with `jax.numpy`.
+            (p,) for several, to v, shape (), or (k,) for k fields; written with
+            `jax.numpy`.
 
     >>> from hyperpinn_eqx import AllenCahn, residuals
     >>> def v(tx, lam):
@@ -39,9 +44,6 @@ class Manufactured(AbstractPDE):
     problem: AbstractPDE
     solution: Callable[[Array, Array], Array] = eqx.field(static=True)
 
-    def _check_says_nothing(self, name: str, place: str) -> None:
-        """It prescribes v wherever it is asked, and so needs no place to be."""
-
     @property
     def domain(self) -> Box:  # type: ignore[override]
         return self.problem.domain
@@ -51,30 +53,42 @@ class Manufactured(AbstractPDE):
         return self.problem.parameters
 
     @property
-    def derivatives(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.problem.derivatives
+    def fields(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.problem.fields
 
-    def residual(
-        self, u: Jet, tx: Float[Array, " d"], lam: Float[Array, "*p"]
-    ) -> Float[Array, ""]:
-        names = self.domain.names
-        v = jets(lambda p: self.solution(p, lam), tx[None], self.derivatives, names)
-        v = Jet(v.value[0], {name: a[0] for name, a in v.derivatives.items()})
-        source = self.problem.residual(v, tx, lam)
-        return self.problem.residual(u, tx, lam) - source
+    @property
+    def conditions(self) -> dict[str, Where]:
+        return self.problem.conditions
 
-    def initial(
-        self, tx: Float[Array, " d"], lam: Float[Array, "*p"]
-    ) -> Float[Array, ""]:
-        return self.solution(tx, lam)
+    def residual(self, u: Any, tx: Float[Array, " d"], lam: Float[Array, "*p"]) -> Any:
+        return self._without_source("physics", u, tx, lam)
 
-    def boundary(
-        self, tx: Float[Array, " d"], lam: Float[Array, "*p"]
-    ) -> Float[Array, ""]:
-        return self.solution(tx, lam)
+    def condition_residual(
+        self, name: str, u: Any, tx: Float[Array, " d"], lam: Float[Array, "*p"]
+    ) -> Any:
+        return self._without_source(name, u, tx, lam)
 
-    def exact(self, *coordinates_and_lam: ArrayLike) -> Float[Array, "*n"]:
+    def _without_source(self, name: str, u: Any, tx: Array, lam: Array) -> Any:
+        problem, letters = self.problem, self.domain.names
+        use = use_of(problem, name)
+        words = [word for word in use.derivatives if word != "n"]
+        words += [x for x in letters if use.normal and x not in words]
+        v = jets(lambda p: self.solution(p, lam), tx[None], words, letters)
+        each = by_field(v, self.fields)
+        known = [jax.tree.map(lambda a: a[0], jet) for jet in each]
+        if use.normal:
+            normal = (u if isinstance(u, Jet) else u[0]).normal
+            known = [with_normal(jet, letters, normal) for jet in known]
+        there = method(problem, name)(arranged(known), tx, lam)
+        here = method(problem, name)(u, tx, lam)
+        return tuple(numbers(problem, name, here) - numbers(problem, name, there))
+
+    def exact(self, *coordinates_and_lam: ArrayLike) -> Any:
         """The chosen function: `exact(t, x, lam)`, with broadcasting coordinates."""
         *coordinates, lam = map(jnp.asarray, coordinates_and_lam)
-        at = jnp.vectorize(lambda *point: self.solution(jnp.stack(point), lam))
-        return at(*coordinates)
+
+        def at(*point: Array) -> tuple[Array, ...]:
+            return tuple(jnp.atleast_1d(self.solution(jnp.stack(point), lam)))
+
+        found = jnp.vectorize(at)(*coordinates)
+        return found[0] if len(self.fields) == 1 else found

@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ..box import Box
 from ..networks.jets import Jet
-from .base import AbstractPDE
+from .base import AbstractPDE, condition
 
 
 class Plume(AbstractPDE):
@@ -26,7 +26,6 @@ class Plume(AbstractPDE):
     parameters: ClassVar[Box] = Box(
         D=(3e-3, 1e-1, "log"), theta=(-math.pi, math.pi, "periodic")
     )
-    derivatives: ClassVar[tuple[str, ...]] = ("t", "x", "y", "xx", "yy")
 
     def residual(
         self, u: Jet, tx: Float[Array, " 3"], lam: Float[Array, " 2"]
@@ -35,17 +34,19 @@ class Plume(AbstractPDE):
         drift = (jnp.cos(θ) * u.x + jnp.sin(θ) * u.y) / 2
         return u.t + drift - D * (u.xx + u.yy)
 
-    def initial(
-        self, tx: Float[Array, " 3"], lam: Float[Array, " 2"]
+    @condition(t=0)
+    def start(
+        self, u: Jet, tx: Float[Array, " 3"], lam: Float[Array, " 2"]
     ) -> Float[Array, ""]:
         t, x, y = tx
-        return self.exact(t, x, y, lam)
+        return u.value - self.exact(t, x, y, lam)
 
-    def boundary(
-        self, tx: Float[Array, " 3"], lam: Float[Array, " 2"]
+    @condition(x=(-1, 1), y=(-1, 1))
+    def walls(
+        self, u: Jet, tx: Float[Array, " 3"], lam: Float[Array, " 2"]
     ) -> Float[Array, ""]:
         t, x, y = tx
-        return self.exact(t, x, y, lam)
+        return u.value - self.exact(t, x, y, lam)
 
     def exact(
         self, t: ArrayLike, x: ArrayLike, y: ArrayLike, lam: Float[ArrayLike, " 2"]

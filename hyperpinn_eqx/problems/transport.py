@@ -7,7 +7,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ..box import Box
 from ..networks.jets import Jet
-from .base import AbstractPDE
+from .base import AbstractPDE, condition
 
 
 class Transport(AbstractPDE):
@@ -23,7 +23,6 @@ class Transport(AbstractPDE):
 
     domain: ClassVar[Box] = Box(t=(0.0, 1.0), x=(0.0, 2.0))
     parameters: ClassVar[Box] = Box(c=(0.0, 1.0), D=(1e-3, 1e-1, "log"), r=(0.0, 2.0))
-    derivatives: ClassVar[tuple[str, ...]] = ("t", "x", "xx")
 
     def residual(
         self, u: Jet, tx: Float[Array, " 2"], lam: Float[Array, " 3"]
@@ -31,15 +30,17 @@ class Transport(AbstractPDE):
         c, D, r = lam
         return u.t + c * u.x - D * u.xx + r * u.value
 
-    def initial(
-        self, tx: Float[Array, " 2"], lam: Float[Array, " 3"]
+    @condition(t=0)
+    def start(
+        self, u: Jet, tx: Float[Array, " 2"], lam: Float[Array, " 3"]
     ) -> Float[Array, ""]:
-        return self.exact(tx[0], tx[1], lam)
+        return u.value - self.exact(tx[0], tx[1], lam)
 
-    def boundary(
-        self, tx: Float[Array, " 2"], lam: Float[Array, " 3"]
+    @condition(x=(0, 2))
+    def walls(
+        self, u: Jet, tx: Float[Array, " 2"], lam: Float[Array, " 3"]
     ) -> Float[Array, ""]:
-        return self.exact(tx[0], tx[1], lam)
+        return u.value - self.exact(tx[0], tx[1], lam)
 
     def exact(
         self, t: ArrayLike, x: ArrayLike, lam: Float[ArrayLike, " 3"]

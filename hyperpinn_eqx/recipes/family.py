@@ -1,6 +1,6 @@
 """A recipe that trains a HyperPINN for any family of equations, in one call."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -11,12 +11,12 @@ import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
-from .._arguments import Count, CountOrZero, Positive, TwoOrMore, checked
+from .._arguments import Count, Positive, TwoOrMore, checked
 from ..networks.hyper import HyperPINN
 from ..networks.main import MainNetSpec, in_float64
 from ..networks.model import cast
 from ..physics.pinn import PINNLoss
-from ..physics.sampling import conditions, log_uniform
+from ..physics.sampling import log_uniform
 from ..physics.units import dimensionless
 from ..problems.base import AbstractPDE
 from ..training.fit import fit
@@ -37,9 +37,9 @@ def train_family(
     newton_steps: Count = 200,
     n_lam: TwoOrMore = 32,
     n_points: Count = 200,
-    n_conditions: Sequence[CountOrZero] = (50, 100),
+    n_conditions: Count = 50,
     rank: Count = 32,
-    scale: Positive | None = None,
+    scale: Positive | Mapping[str, Positive] | None = None,
     key: PRNGKeyArray,
     progress: bool = True,
     journal: Journal | None = None,
@@ -61,11 +61,11 @@ def train_family(
         newton_steps: steps of Gauss-Newton in float64.
         n_lam: values of λ in a batch of Gauss-Newton.
         n_points: residual-adaptive collocation points for each of them.
-        n_conditions: points of the initial time and of the walls, drawn once.
+        n_conditions: points of each condition for each of them.
         rank: rows kept for each λ, see `gauss_newton`.
-        scale: how far u typically is from the mean of its initial and boundary
-            values. If None it is found from these and from the equation; name it where
-            they do not tell.
+        scale: how far a field typically is from the mean of the values that conditions
+            prescribe: one number, or some by name. If None it is found from these and
+            from the equation; name it where they do not tell.
         key: a JAX random key.
         progress: whether to show bars.
         journal: keeps the training and goes on from it, see `Journal`. It knows the
@@ -81,21 +81,20 @@ def train_family(
         TrainingStopped: a loss that is not finite.
         Stopped: a stop was requested of the journal.
     """
-    if len(n_conditions) != 2:
-        raise ValueError(f"n_conditions = {n_conditions}, expected two numbers")
-    model_key, edge_key, adam_key, newton_key = jr.split(key, 4)
+    model_key, adam_key, newton_key = jr.split(key, 3)
     given, problem = problem, dimensionless(problem, scale)
     physical = untrained(given, main, hidden, scale=scale, key=model_key)
     # The same weights, over coordinates from 0 to 1.
     shape = MainNetSpec(physical.main.sizes, problem.domain)
     model = with_main(physical, shape)
-    edges = conditions(problem, *n_conditions, key=edge_key)
-    newton_loss = PINNLoss(problem, *edges, n_lam=n_lam, n_points=n_points)
+    newton_loss = PINNLoss(
+        problem, n_lam=n_lam, n_points=n_points, n_conditions=n_conditions
+    )
     adam_loss = PINNLoss(
         problem,
-        *edges,
         n_lam=16,
         n_points=64,
+        n_conditions=n_conditions,
         sample_lam=log_uniform,
         adaptive=False,
     )
@@ -109,7 +108,7 @@ def train_family(
             "adam_steps": adam_steps,
             "n_lam": n_lam,
             "n_points": newton_loss.n_points,
-            "n_conditions": [int(n) for n in n_conditions],
+            "n_conditions": n_conditions,
             "rank": rank,
             "key": jr.key_data(key).tolist(),
         }
@@ -159,12 +158,13 @@ def untrained(
     main: Sequence[int],
     hidden: Sequence[int],
     *,
-    scale: float | None = None,
+    scale: float | Mapping[str, float] | None = None,
     key: PRNGKeyArray,
 ) -> HyperPINN:
     """A HyperPINN for a family, given the hidden layers of both of its networks."""
     outputs = dimensionless(problem, scale).outputs
-    shape = MainNetSpec((len(problem.domain), *main, 1), problem.domain, outputs)
+    sizes = (len(problem.domain), *main, len(problem.fields))
+    shape = MainNetSpec(sizes, problem.domain, outputs)
     return HyperPINN(shape, problem.parameters, hidden, key=key)
 
 

@@ -146,27 +146,30 @@ def residual_rows(
 ) -> tuple[Float[Array, "K P"], Float[Array, " K"]]:
     """The Jacobian A = ∂r/∂θ of the rows at one λ, and the rows r."""
     net = model(lam)
-    theta = net.flatten()
+    parts = [
+        term_rows(term, net, lam, items[name])
+        for name, term in loss.terms_of(items).items()
+    ]
+    a = jnp.concatenate([a.reshape(-1, a.shape[-1]) for a, _ in parts])
+    return a, jnp.concatenate([r.ravel() for _, r in parts])
 
-    def one(term: Term, part: PyTree) -> tuple[Array, Array]:
-        n = len(jax.tree.leaves(part)[0])
 
-        def rows(theta: Array, item: PyTree) -> Float[Array, " k"]:
-            alone = jax.tree.map(lambda x: x[None], item)
-            r = term.residuals(net.spec.unflatten(theta), lam, alone)
-            return term.rows(r, n)
+def term_rows(
+    term: Term, net: MainNet, lam: Array, items: PyTree
+) -> tuple[Float[Array, "n k P"], Float[Array, "n k"]]:
+    """The same for one term: n items of k rows each."""
+    theta, n = net.flatten(), len(jax.tree.leaves(items)[0])
 
-        # Item by item: `jacrev` of all rows would cost a factor of their number.
-        def with_jacobian(item: PyTree) -> tuple[Array, Array]:
-            r, pull = jax.vjp(lambda theta: rows(theta, item), theta)
-            return jax.vmap(pull)(jnp.eye(len(r), dtype=r.dtype))[0], r
+    def rows(theta: Array, item: PyTree) -> Float[Array, " k"]:
+        alone = jax.tree.map(lambda x: x[None], item)
+        return term.rows(term.residuals(net.spec.unflatten(theta), lam, alone), n)
 
-        a, r = jax.vmap(with_jacobian)(shard(part, "points"))
-        return a.reshape(-1, theta.size), r.ravel()
+    # Item by item: `jacrev` of all rows would cost a factor of their number.
+    def with_jacobian(item: PyTree) -> tuple[Array, Array]:
+        r, pull = jax.vjp(lambda theta: rows(theta, item), theta)
+        return jax.vmap(pull)(jnp.eye(len(r), dtype=r.dtype))[0], r
 
-    parts = [one(term, items[n]) for n, term in loss.terms_of(items).items()]
-    a, r = (jnp.concatenate(both) for both in zip(*parts, strict=True))
-    return a, r
+    return jax.vmap(with_jacobian)(shard(items, "points"))
 
 
 def compressed_rows(

@@ -1,6 +1,7 @@
 """How far to trust a network at a λ: an estimate of its error without the solution."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +11,15 @@ from jaxtyping import Array, Float, Float64, PRNGKeyArray
 
 from .. import _programs as programs
 from .._arguments import ArrayLike, Count, TwoOrMore, checked
+from ..loss import Term
 from ..networks.jets import jets
-from ..networks.main import in_float64
+from ..networks.main import MainNet, in_float64
 from ..networks.model import AbstractModel, cast
-from ..physics.metrics import FamilyError, physical
-from ..physics.pinn import PINNLoss, Prescribed, targets
-from ..physics.sampling import conditions, latin_hypercube, uniform
+from ..physics.metrics import FamilyError, errors, physical
+from ..physics.pinn import PINNLoss
+from ..physics.sampling import condition_points, latin_hypercube, uniform
 from ..problems.base import AbstractPDE, unpack
-from ..training.linear_system import residual_rows
+from ..training.linear_system import term_rows
 
 # Of the sum of squares of all entries of the Jacobian: a hundred times round-off.
 _DAMPING = 1e-12
@@ -38,12 +40,11 @@ def estimate_error(
     """The error over values of λ, estimated from the residual, in float64.
 
     To first order the error e of a network u solves the linearised equation with the
-    residual as its source, and differs from zero at the initial time and at the walls
-    by what u misses there. It is looked for among the changes of u that the weights of
-    the main network can make: one Gauss-Newton step of that network alone, at fresh
-    points. The estimate is how far the step moves u, also for λ outside the trained
-    range, where it warns. (On residuals and errors, De Ryck and Mishra 2024, Acta
-    Numerica 33.)
+    residual as its source, and misses the conditions by what u misses. It is looked for
+    among the changes of u that the weights of the main network can make: one
+    Gauss-Newton step of that network alone, at fresh points. The estimate is how far
+    the step moves u, also for λ outside the trained range, where it warns. (On
+    residuals and errors, De Ryck and Mishra 2024, Acta Numerica 33.)
 
     It sees what more training at this λ could mend. It is too small where the main
     network cannot hold the solution at all, and a guess where the error is so large
@@ -53,8 +54,8 @@ def estimate_error(
         model: a HyperPINN or a baseline.
         problem: the family of equations; `exact` is not asked for.
         n_lam: values of λ, as by `latin_hypercube` over the range of the problem.
-        n_points: fresh points in the domain; a fifth as many at the initial time, at
-            the walls, and where a network that is odd by construction has to vanish.
+        n_points: fresh points in the domain; a fifth as many for each condition, and
+            where a network that is odd by construction has to vanish.
         lams: values of λ to take instead, shape (M,), or (M, p) for p > 1 parameters.
         key: a JAX random key.
 
@@ -81,50 +82,61 @@ def estimate_error(
     if lams is None:
         lams = unpack(box, latin_hypercube(box, n_lam, key=lam_key))
     values = physical("lams", lams, problem, "M")
-    points = uniform(problem.domain, (n_points,), key=point_key)
-    edges = conditions(problem, n_edge, n_edge, key=edge_key)
-    loss = PINNLoss(problem, *edges)
+    loss = PINNLoss(problem)
+    items: dict[str, Any] = {
+        "physics": uniform(problem.domain, n_points, key=point_key)
+    }
+    places = problem.conditions.items()
+    for (name, where), one in zip(places, jr.split(edge_key, len(places)), strict=True):
+        if name in loss.terms:
+            items[name] = condition_points(problem.domain, where, n_edge, key=one)
     columns = jnp.asarray(values.reshape(-1, len(box)))
-    steps = functools.partial(_steps, loss, points)
-    mse, size = programs.call(steps, cast(model, jnp.float64), columns)
-    return FamilyError(values, np.asarray(mse), np.asarray(jnp.sqrt(mse / size)))
+    steps = functools.partial(_steps, loss, items)
+    squares, sizes = programs.call(steps, cast(model, jnp.float64), columns)
+    return errors(values, problem.fields, np.asarray(squares), np.asarray(sizes))
 
 
 def _steps(
     loss: PINNLoss,
-    points: Float[Array, "n d"],
+    items: dict[str, Any],
     model: AbstractModel,
     lams: Float[Array, "M p"],
-) -> tuple[Float[Array, " M"], Float[Array, " M"]]:
-    """For each λ the mean square of the change of u, and of u after it."""
-    problem, names = loss.problem, loss.problem.domain.names
+) -> tuple[Float[Array, "M k"], Float[Array, "M k"]]:
+    """For each λ the mean square of the change of each field, and of it after that."""
+    names, k = loss.problem.domain.names, len(loss.problem.fields)
+    points = items["physics"]
+
+    def values(
+        net: MainNet, _: Array, at: Float[Array, "n d"]
+    ) -> Float[Array, " n *k"]:
+        return jets(net, at, (), names).value
 
     def one(lam: Array) -> tuple[Array, Array]:
         net = model(lam)
         spec, theta = net.spec, net.flatten()
-        at = jnp.concatenate([loss.initial, loss.boundary])
-        known = targets(problem, lam, loss.initial, loss.boundary)
+        terms, parts = dict(loss.terms), dict(items)
         if (axis := spec.odd_axis) is not None:
-            # Off it, no point sees that it jumps there.
-            middle = points[::5].at[:, axis].set(0.0)
-            at = jnp.concatenate([at, middle])
-            known = jnp.append(known, jnp.zeros(len(middle)))
-        items = {"physics": points, "data": Prescribed(at, known)}
-        a, r = residual_rows(loss, model, lam, items)
-        # Equation and conditions have different units: each gets half of the weight.
-        squares = jnp.sum(a**2, axis=1)
-        n = len(points)
-        shares = jnp.where(
-            jnp.arange(len(r)) < n, jnp.sum(squares[:n]), jnp.sum(squares[n:])
+            # It vanishes in the middle. Off it, no point sees that it jumps there.
+            terms["middle"] = Term(values)
+            parts["middle"] = points[::5].at[:, axis].set(0.0)
+        each = {n: term_rows(term, net, lam, parts[n]) for n, term in terms.items()}
+        # Equations and conditions all have units of their own: half of the weight goes
+        # to the equations, and half to the conditions, to each of them the same.
+        counts = {True: 0, False: 0}
+        for name, (_, r) in each.items():
+            counts[name == "physics"] += r.shape[1]
+        rows, right = [], []
+        for name, (a, r) in each.items():
+            sizes = jnp.sum(a**2, axis=(0, 2)) * counts[name == "physics"]
+            scale = jnp.sqrt(jnp.where(sizes > 0, sizes, 1.0))
+            rows.append((a / scale[None, :, None]).reshape(-1, theta.size))
+            right.append((r / scale[None]).ravel())
+        step = -_least_squares(jnp.concatenate(rows), jnp.concatenate(right))
+        u, change = jax.jvp(
+            lambda theta: values(spec.unflatten(theta), lam, points), (theta,), (step,)
         )
-        shares = jnp.where(shares > 0, shares, 1.0)
-        step = -_least_squares(a / jnp.sqrt(shares)[:, None], r / jnp.sqrt(shares))
-
-        def values(theta: Array) -> Array:
-            return jets(spec.unflatten(theta), points, (), names).value
-
-        u, change = jax.jvp(values, (theta,), (step,))
-        return jnp.mean(change**2), jnp.mean((u + change) ** 2)
+        u, change = u.reshape(-1, k), change.reshape(-1, k)
+        return jnp.mean(change**2, axis=0), jnp.mean((u + change) ** 2, axis=0)
 
     return jax.lax.map(one, lams)
 
