@@ -66,10 +66,17 @@ from .problems.base import condition as condition
 from .problems.burgers import Burgers as Burgers
 from .problems.burgers_reference import burgers_reference as burgers_reference
 from .problems.burgers_wave import BurgersWave as BurgersWave
+from .problems.klein_gordon import KleinGordon as KleinGordon
+from .problems.korteweg_de_vries import KortewegDeVries as KortewegDeVries
+from .problems.kovasznay import Kovasznay as Kovasznay
 from .problems.lorenz import Lorenz as Lorenz
 from .problems.manufactured import Manufactured as Manufactured
 from .problems.plume import Plume as Plume
+from .problems.poisson import Poisson as Poisson
+from .problems.rod import Rod as Rod
+from .problems.schroedinger import Schroedinger as Schroedinger
 from .problems.transport import Transport as Transport
+from .problems.wave import Wave as Wave
 from .recipes.continuation import Path as Path
 from .recipes.continuation import continuation as continuation
 from .recipes.continuation import distill as distill

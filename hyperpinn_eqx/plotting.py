@@ -36,6 +36,7 @@ def plot_slices(
     *,
     problem: AbstractPDE,
     at: Mapping[str, float] | None = None,
+    field: str | None = None,
 ) -> None:
     """U over space at chosen times, exact and as networks predict it (paper Fig. 1).
 
@@ -48,6 +49,7 @@ def plot_slices(
         problem: a family over t and space with an `exact(t, x, lam)`.
         at: values of coordinates in space that are kept fixed. The first one that is
             not named here is drawn along; of all others, the middle is taken.
+        field: which of several fields; the first by default.
 
     Raises:
         ValueError: λ, a time or a value of `at` lies where the problem is not defined;
@@ -58,6 +60,8 @@ def plot_slices(
     _check_axes("axes", *each)
     check_measurable(problem)
     lam = physical("lam", lam, problem)
+    names = tuple(problem.fields)
+    field = names[0] if field is None else checks.choice("field", field, names)
     domain, along, fixed = problem.domain, *_line(problem, at)
     left, right = domain.ranges()[along][:2]
     begin, end = domain.ranges()["t"][:2]
@@ -76,6 +80,7 @@ def plot_slices(
     turn = [domain.names.index(name) for name in order]
 
     def lines(u: np.ndarray) -> np.ndarray:
+        u = u if len(names) == 1 else u[..., names.index(field)]
         return u.transpose(turn).reshape(1 + len(t), len(x))
 
     exact = lines(exact_on_grid(problem, grid, lam))
@@ -88,7 +93,7 @@ def plot_slices(
         ax.set(xlabel=f"${along}$", ylim=(exact.min() - margin, exact.max() + margin))
         ax.set_title(f"$t = {t[i - 1]:g}$")
     where = [f"{name} = {fixed[name][0]:g}" for name in fixed]
-    each[0].set_ylabel(f"$u({', '.join(['t', along, *where])})$")
+    each[0].set_ylabel(f"${field}({', '.join(['t', along, *where])})$")
 
 
 def _line(

@@ -69,12 +69,13 @@ def live_figure(
 
     At every move of a slider the hypernetwork writes a main network, in JavaScript, and
     that draws the solution: u(t, x) as a heat map and as curves, or a trajectory of the
-    vector field. For `Burgers` and `Lorenz` the exact solution and the error are
-    shown too. The figure first checks itself against values that JAX computed.
+    vector field. Of several fields, the reader chooses one. For `Burgers` and `Lorenz`
+    the exact solution and the error are shown too. The figure first checks itself
+    against values that JAX computed.
 
     Args:
-        model: a HyperPINN over two coordinates with one output, or, for `Lorenz`,
-            over three with three.
+        model: a HyperPINN over two coordinates with one output for each field, or, for
+            `Lorenz`, over three with three.
         problem: the equation that it was trained for.
         lam: where the sliders start, in physical units; None is the middle.
 
@@ -87,7 +88,8 @@ def live_figure(
     [32, 32, 32, 16]
     """
     kind = "attractor" if isinstance(problem, Lorenz) else "waves"
-    wanted = (3, 3) if kind == "attractor" else (2, 1)
+    fields = ("x", "y", "z") if isinstance(problem, Lorenz) else tuple(problem.fields)
+    wanted = (3 if kind == "attractor" else 2, len(fields))
     sizes = model.main.sizes
     if (sizes[0], sizes[-1]) != wanted:
         raise ValueError(
@@ -98,14 +100,15 @@ def live_figure(
         lam = model.parameters.unscale(jnp.zeros(len(model.parameters)))
     with precision(dtype_of(model)):
         start = model.parameters.parameter(lam)
-    limits = _range(model) if kind == "waves" else None
+    limits = _ranges(model) if kind == "waves" else None
     data = {
         "kind": kind,
         "equation": {Burgers: "burgers", Lorenz: "lorenz"}.get(type(problem)),
         "labels": [label.format(*model.main.inputs.names) for label in _LABELS[kind]],
         "start": np.asarray(start, float).tolist(),
         "state": _STATE,
-        "range": limits,
+        "fields": fields,
+        "ranges": limits,
         "model": _weights(model),
         "golden": _golden(model, problem),
     }
@@ -114,7 +117,7 @@ def live_figure(
     html = f"""<style>{(_FILES / "live.css").read_text("utf-8")}</style>
 <div class="hpx-live" id="{name}">
 <script type="application/json">{text}</script>
-<noscript>{_picture(model, start, limits)}</noscript>
+<noscript>{_picture(model, start, fields[0], limits)}</noscript>
 </div>
 <script>{_script()}hpxLive("{name}");</script>"""
     return LiveFigure(html, data)
@@ -168,13 +171,17 @@ def _golden(model: HyperPINN, problem: AbstractPDE | Lorenz) -> list[dict]:
     return pairs
 
 
-def _range(model: HyperPINN) -> tuple[float, float]:
-    """The range of u over the family, symmetric where u takes both signs."""
+def _ranges(model: HyperPINN) -> list[tuple[float, float]]:
+    """The range of each field over the family, symmetric where it takes both signs."""
     box = model.main.inputs
     t, x = (np.linspace(*ends, 41) for ends in zip(box.low, box.high, strict=True))
     along = jnp.tile(jnp.linspace(-1, 1, 5)[:, None], len(model.parameters))
     lams = model.parameters.unscale(along)
     u = np.array([on_grid(model(lam), t, x) for lam in lams])
+    return [_round(field) for field in u.reshape(-1, model.main.sizes[-1]).T]
+
+
+def _round(u: Float[np.ndarray, " n"]) -> tuple[float, float]:
     # To a tenth, so that a range like [0, 1] is not shown as [0.0001, 0.9998].
     low = float(np.floor(10 * u.min() + 0.05)) / 10
     high = float(np.ceil(10 * u.max() - 0.05)) / 10
@@ -182,7 +189,10 @@ def _range(model: HyperPINN) -> tuple[float, float]:
 
 
 def _picture(
-    model: HyperPINN, lam: Float[Array, " p"], limits: tuple[float, float] | None
+    model: HyperPINN,
+    lam: Float[Array, " p"],
+    field: str,
+    limits: list[tuple[float, float]] | None,
 ) -> str:
     """A still picture of the same as HTML, for pages that do not run scripts."""
     from matplotlib.figure import Figure
@@ -199,15 +209,15 @@ def _picture(
             ax.plot(across, along, linewidth=0.7)
             ax.set(xlabel=names[0], ylabel=names[1])
     else:
-        box, (low, high) = model.main.inputs, limits
+        box, (low, high) = model.main.inputs, limits[0]
         t, x = (np.linspace(*ends, 161) for ends in zip(box.low, box.high, strict=True))
-        u = on_grid(model(lam), t, x)
+        u = on_grid(model(lam), t, x).reshape(len(t), len(x), -1)[..., 0]
         axes[0].pcolormesh(t, x, u.T, cmap="RdBu_r", vmin=low, vmax=high)
         across, up = box.names
         axes[0].set(xlabel=f"${across}$", ylabel=f"${up}$")
         for i in (40, 80, 120, 160):
             axes[1].plot(x, u[i], label=f"${across} = {t[i]:g}$")
-        axes[1].set(xlabel=f"${up}$", ylabel="$u$")
+        axes[1].set(xlabel=f"${up}$", ylabel=f"${field}$")
         axes[1].legend()
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)

@@ -1,4 +1,4 @@
-/* A family over (t, x): a heat map, and curves at four times with their error. */
+/* A family over (t, x): a heat map of one field, and curves at four times with their error. */
 
 function waves(root, model, data) {
   const { controls, panels, status, sliders, lam, button } = frame(root, model, data.start);
@@ -11,6 +11,17 @@ function waves(root, model, data) {
     const label = element("label", { className: "hpx-check" }, controls);
     overlay = element("input", { type: "checkbox", checked: true, oninput: () => update(true) }, label);
     label.append(" exact");
+  }
+  let field = 0;
+  if (data.fields.length > 1) {
+    const label = element("label", { className: "hpx-check", textContent: "field " }, controls);
+    const choice = element("select", { oninput: () => {
+      field = choice.selectedIndex;
+      [low, high] = data.ranges[field];
+      theme();
+      update(true);
+    } }, label);
+    data.fields.forEach((name) => element("option", { textContent: name }, choice));
   }
   // An odd solution needs to be computed on one half only.
   const odd = model.odd === 1, nt = 97, nx = odd ? 81 : 121, nc = odd ? 101 : 201;
@@ -26,7 +37,7 @@ function waves(root, model, data) {
   const mirror = (u) => (odd ? [...u.slice(1).map((v) => -v).reverse(), ...u] : u);
   const cells = new ImageData(nt, odd ? 2 * nx - 1 : nx);
   const picture = element("canvas", { width: cells.width, height: cells.height });
-  const [low, high] = data.range;
+  let [low, high] = data.ranges[field];
   let table, inks;
 
   // Blue, ground, orange where u has both signs; ground to blue where it has one.
@@ -76,7 +87,7 @@ function waves(root, model, data) {
     const right = curves.w - 8, pad = 0.08 * (high - low);
     curves.pen.textBaseline = "bottom";
     curves.axes([x0, x1], [low - pad, high + pad], {
-      y: "u", xs: exact ? [] : [x0, (x0 + x1) / 2, x1], x: exact ? "" : names[1],
+      y: data.fields[field], xs: exact ? [] : [x0, (x0 + x1) / 2, x1], x: exact ? "" : names[1],
       ys: [low, (low + high) / 2, high].map((v) => [v, tick(v)]),
       place: [50, 24, right, bottom] });
     const legend = (right - 70) / 4;
@@ -111,8 +122,7 @@ function waves(root, model, data) {
     const theta = model.weightsFor(value);
     const made = performance.now();
     const net = model.columns(theta);
-    const [u] = net(grid);
-    const [at] = net(slices);
+    const u = net(grid)[field], at = net(slices)[field];
     const rows = times.map((_, i) => mirror([...at.subarray(i * nc, (i + 1) * nc)]));
     const exact = truth && times.map((t) => mirror(truth(t, [...half], value[0])));
     const errors = exact && rows.map((v, i) => v.map((a, j) => a - exact[i][j]));
