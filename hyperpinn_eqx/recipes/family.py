@@ -20,10 +20,12 @@ from ..physics.sampling import log_uniform
 from ..physics.units import dimensionless
 from ..problems.base import AbstractPDE
 from ..training.fit import fit
-from ..training.gauss_newton import gauss_newton
+from ..training.gauss_newton import GaussNewton
 from ..training.journal import Journal
 from ..training.result import FitResult, converting
+from ..training.run import run
 from .fingerprint import fingerprint
+from .held_out import UntilLevel
 
 
 @in_float64
@@ -34,7 +36,7 @@ def train_family(
     main: Sequence[Count] = (8, 8, 8),
     hidden: Sequence[Count] = (16, 16, 8),
     adam_steps: Count = 1000,
-    newton_steps: Count = 200,
+    newton_steps: Count = 600,
     n_lam: TwoOrMore = 32,
     n_points: Count = 200,
     n_conditions: Count = 50,
@@ -58,7 +60,9 @@ def train_family(
         hidden: layers of the hypernetwork's trunk.
         adam_steps: steps of Adam in float32, on 16 λ with 64 points each, all new at
             every step.
-        newton_steps: steps of Gauss-Newton in float64.
+        newton_steps: at most so many steps of Gauss-Newton in float64. They end before
+            when the loss at λ and points that no step sees is level, which has not come
+            down by a fifth in 48 steps.
         n_lam: values of λ in a batch of Gauss-Newton.
         n_points: residual-adaptive collocation points for each of them.
         n_conditions: points of each condition for each of them.
@@ -74,14 +78,15 @@ def train_family(
 
     Returns:
         A `FitResult` with a model in the problem's units, and the history of "total"
-        over both stages in units of their own.
+        over both stages, in units of their own; "held_out" is the loss at λ and points
+        that no step has seen, at the last step and at every eighth, NaN at others.
 
     Raises:
         ValueError: a journal of another training: an equation that has changed is one.
         TrainingStopped: a loss that is not finite.
         Stopped: a stop was requested of the journal.
     """
-    model_key, adam_key, newton_key = jr.split(key, 3)
+    model_key, adam_key, newton_key, held_key = jr.split(key, 4)
     given, problem = problem, dimensionless(problem, scale)
     physical = untrained(given, main, hidden, scale=scale, key=model_key)
     # The same weights, over coordinates from 0 to 1.
@@ -139,18 +144,25 @@ def train_family(
                 journal.finish("adam", told, model)
         elif journal is not None:
             model = journal.model(model)
-        newton = gauss_newton(
-            model,
-            newton_loss,
+        steps = GaussNewton(
+            newton_loss, rank, jax.tree.map(eqx.is_inexact_array, model)
+        )
+        watched = UntilLevel(steps, newton_loss, key=held_key)
+        newton = run(
+            watched,
+            watched.init(model, 1e-3),
             steps=newton_steps,
-            rank=rank,
-            damping=1e-3,
             key=newton_key,
+            name="gauss-newton",
             **options,
         )
-    total = np.concatenate([told["total"], newton.history["total"]])
+    before = np.array(told["total"])
+    columns = {
+        "total": np.concatenate([before, newton.history["total"]]),
+        "held_out": np.append(np.nan * before, newton.history["held_out"]),
+    }
     seconds = told["seconds"] + newton.seconds
-    return in_units(FitResult(newton.model, {"total": total}, seconds))
+    return in_units(FitResult(newton.model, columns, seconds))
 
 
 def untrained(

@@ -94,14 +94,9 @@ def gauss_newton(
         loss, rank, _trained(model, frozen), redraw=redraw, floor=floor, mesh=mesh
     )
     state = optimiser.init(model, damping)
-    if journal is not None:
-        # It has to know the shapes of a batch beforehand.
-        draw = functools.partial(_sample, loss)
-        batch = eqx.filter_eval_shape(draw, model, key)
-        state = state._replace(batch=batch)
     return run(
         optimiser,
-        state,
+        state if journal is None else optimiser.shaped(state),
         steps=steps,
         key=key,
         name=name,
@@ -139,11 +134,11 @@ class GaussNewton(AbstractOptimiser[State, AbstractModel]):
         rank: int,
         trained: PyTree,
         *,
-        redraw: int,
-        floor: float,
+        redraw: int = 8,
+        floor: float = 1e-8,
         mesh: jax.sharding.Mesh | None = None,
     ):
-        self.redraw, self.floor, self.mesh = redraw, floor, mesh
+        self.loss, self.redraw, self.floor, self.mesh = loss, redraw, floor, mesh
         self._sample, self._total, self._system, self._solve = (
             blocks.on(mesh, programs.once(f))
             for f in (
@@ -157,6 +152,12 @@ class GaussNewton(AbstractOptimiser[State, AbstractModel]):
     def init(self, model: AbstractModel, damping: float = 1e-2) -> State:
         """The first state; the first step draws the first batch."""
         return State(model, 0.0, damping, None)
+
+    def shaped(self, state: State) -> State:
+        """The first state with the shapes of a batch, which a journal has to know."""
+        draw = functools.partial(_sample, self.loss)
+        batch = eqx.filter_eval_shape(draw, state.model, jr.key(0))
+        return state._replace(batch=batch)
 
     def model(self, state: State) -> AbstractModel:
         """The model, on no mesh."""

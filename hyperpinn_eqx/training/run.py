@@ -52,6 +52,10 @@ class AbstractOptimiser(abc.ABC, Generic[State, Model]):
     def model(self, state: State) -> Model:
         """The model of a state, whole and on no mesh."""
 
+    def finished(self, state: State) -> bool:
+        """Whether more steps would be of no use."""
+        return False
+
 
 def run(
     optimiser: AbstractOptimiser[State, Model],
@@ -88,7 +92,7 @@ def run(
     with History(
         steps, name, progress, key, state, model, journal, callback
     ) as history:
-        while not history.over:
+        while not (history.over or optimiser.finished(history.state)):
             now = blocks.everywhere(mesh, history.state)
             try:
                 new, n, terms = optimiser.step(

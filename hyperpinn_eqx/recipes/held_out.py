@@ -1,0 +1,77 @@
+"""A budget that is not chosen beforehand: steps until a held-out loss is level."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.random as jr
+from jaxtyping import PRNGKeyArray
+
+from .. import _programs as programs
+from ..networks.model import AbstractModel
+from ..physics.pinn import PINNLoss
+from ..physics.sampling import log_uniform
+from ..training.gauss_newton import GaussNewton, State
+from ..training.run import AbstractOptimiser
+
+# Every so many steps the loss is held out; it is level if it has not come down to the
+# given part of its best value so many times in a row.
+EVERY, PATIENCE, PART = 8, 6, 0.8
+
+
+class Watched(NamedTuple):
+    """Where such a training stands."""
+
+    inner: State
+    best: float
+    level: int
+
+
+class UntilLevel(AbstractOptimiser[Watched, AbstractModel]):
+    """Gauss-Newton that ends when the loss at λ and points it never sees is level.
+
+    The history has that loss as "held_out".
+
+    Args:
+        newton: makes the steps.
+        loss: what is held out is drawn like its batches, but twice as many λ, uniform
+            in scaled units, and uniform points.
+        key: draws what is held out.
+    """
+
+    def __init__(self, newton: GaussNewton, loss: PINNLoss, *, key: PRNGKeyArray):
+        self.newton, self.key = newton, key
+        self.loss = dataclasses.replace(
+            loss, n_lam=2 * loss.n_lam, sample_lam=log_uniform, adaptive=False
+        )
+        self.total = programs.once(lambda model, batch: self.loss(model, batch).total)
+        self.batch: Any = None
+
+    def init(self, model: AbstractModel, damping: float = 1e-2) -> Watched:
+        """The first state."""
+        state = self.newton.init(model, damping)
+        return Watched(self.newton.shaped(state), float("inf"), 0)
+
+    def model(self, state: Watched) -> AbstractModel:
+        """The model of the last step."""
+        return self.newton.model(state.inner)
+
+    def finished(self, state: Watched) -> bool:
+        """Whether the loss has been level for long enough."""
+        return state.level >= PATIENCE
+
+    def step(
+        self, state: Watched, done: int, left: int, *, key: PRNGKeyArray
+    ) -> tuple[Watched, int, dict[str, float]]:
+        """One step, and now and then the held-out loss."""
+        inner, n, terms = self.newton.step(state.inner, done, left, key=key)
+        best, level = state.best, state.level
+        if (done + 1) % EVERY == 0 or left == 1:
+            model = self.newton.model(inner)
+            if self.batch is None:
+                self.batch = self.loss.sample(model, key=jr.clone(self.key))
+            value = float(jax.block_until_ready(self.total(model, self.batch)))
+            terms = {**terms, "held_out": value}
+            level = 0 if value < PART * best else level + 1
+            best = min(best, value)
+        return Watched(inner, best, level), n, terms
