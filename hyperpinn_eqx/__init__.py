@@ -44,6 +44,7 @@ from .networks.model import count_parameters as count_parameters
 from .physics.metrics import FamilyError as FamilyError
 from .physics.metrics import family_error as family_error
 from .physics.metrics import on_grid as on_grid
+from .physics.observations import Observations as Observations
 from .physics.pinn import PINNLoss as PINNLoss
 from .physics.pinn import corners_and_hypercube as corners_and_hypercube
 from .physics.pinn import residuals as residuals

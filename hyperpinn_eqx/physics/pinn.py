@@ -31,6 +31,7 @@ from ..networks.model import AbstractModel, cast, dtype_of
 from ..problems.base import AbstractPDE, unpack
 from ..problems.conditions import Where
 from ..problems.recorded import arranged, method, numbers, use_of
+from .observations import Observations, Seen, gaps
 from .sampling import (
     Places,
     condition_points,
@@ -70,14 +71,16 @@ def corners_and_hypercube(
 class PINNLoss(AbstractLeastSquares):
     """The loss of paper eq. 6 over a family of equations, with means in place of sums.
 
-    The terms are `physics`, the equation at collocation points, and one for each
-    condition of the problem, called like its method. A batch costs one evaluation of
+    The terms are `physics`, the equation at collocation points, one for each condition
+    of the problem, called like its method, and `observations`, if there are any: their
+    λ are part of every batch. A batch costs one evaluation of
     the hypernetwork for each λ; derivatives are taken of the generated main networks
     alone, in the precision of their weights.
 
     Args:
         problem: the family of equations.
-        n_lam: values of λ in a batch.
+        observations: what has been seen of solutions.
+        n_lam: values of λ in a batch, those of observations not counted.
         n_points: collocation points for each.
         n_conditions: points of each condition for each λ, on all of its faces together.
         weights: of the terms by name, such as `{"physics": 0.1}` for the α of the
@@ -99,6 +102,7 @@ class PINNLoss(AbstractLeastSquares):
     """
 
     problem: AbstractPDE
+    observations: Observations | None
     n_lam: int = eqx.field(static=True)
     n_points: int = eqx.field(static=True)
     n_conditions: int = eqx.field(static=True)
@@ -111,6 +115,7 @@ class PINNLoss(AbstractLeastSquares):
     def __init__(
         self,
         problem: AbstractPDE,
+        observations: Observations | None = None,
         *,
         n_lam: Count = 32,
         n_points: Count = 200,
@@ -122,16 +127,20 @@ class PINNLoss(AbstractLeastSquares):
     ):
         look_at(problem)
         known = ["physics", *problem.conditions]
+        if observations is not None:
+            observations.columns(problem)
+            known.append("observations")
         for name in weights or {}:
             choice("a name in weights", name, known)
-        self.problem, self.n_lam, self.n_points = problem, n_lam, n_points
+        self.problem, self.observations = problem, observations
+        self.n_lam, self.n_points = n_lam, n_points
         self.n_conditions, self.weights = n_conditions, dict(weights or {})
         self.factor, self.sample_lam, self.adaptive = factor, sample_lam, adaptive
 
     @property
-    def terms(self) -> Mapping[str, Term]:
-        """The equation, and each condition that prescribes something."""
-        problem, terms = self.problem, {}
+    def terms(self) -> dict[str, Term]:
+        """The equation, each condition that prescribes something, and observations."""
+        problem, terms = self.problem, dict[str, Term]()
         for name in ("physics", *problem.conditions):
             weight = self.weights.get(name, 1.0)
             if (isinstance(weight, float) and weight == 0) or not use_of(
@@ -140,6 +149,10 @@ class PINNLoss(AbstractLeastSquares):
                 continue
             own = self._equation if name == "physics" else self._condition
             terms[name] = Term(functools.partial(own, name), weight)
+        if self.observations is not None:
+            columns = self.observations.columns(problem)
+            seen = functools.partial(self._seen, columns)
+            terms["observations"] = Term(seen, self.weights.get("observations", 1.0))
         return terms
 
     def _equation(
@@ -151,6 +164,11 @@ class PINNLoss(AbstractLeastSquares):
         self, name: str, net: MainNet, lam: Float[Array, " p"], places: Places
     ) -> Float[Array, " n *m"]:
         return condition_residuals(net, self.problem, name, lam, places)
+
+    def _seen(
+        self, columns: list[int], net: MainNet, _: Float[Array, " p"], seen: Seen
+    ) -> Float[Array, "n k"]:
+        return gaps(self.problem, columns, net, seen)
 
     @checked
     def sample(
@@ -166,7 +184,7 @@ class PINNLoss(AbstractLeastSquares):
         Args:
             model: decides where adaptive points gather.
             key: a JAX random key.
-            lam: values of λ to take instead.
+            lam: values of λ to take instead, without observations.
             points: collocation points to take instead, N for each λ.
         """
         if lam is not None:
@@ -184,28 +202,34 @@ class PINNLoss(AbstractLeastSquares):
     ) -> Batch:
         box, where = self.problem.parameters, self.problem.conditions
         lam_key, point_key, *keys = jr.split(key, 2 + len(where))
-        if lam is None:
-            lam = self.sample_lam(box, self.n_lam, key=lam_key)
-            lam = array("sample_lam(box, n)", lam, "M", len(box))
         terms, items = self.terms, dict[str, Any]()
+        seen = self.observations if terms.pop("observations", None) else None
+        if lam is None:
+            lam = jnp.zeros((0, len(box)))
+            if terms:
+                lam = self.sample_lam(box, self.n_lam, key=lam_key)
+                lam = array("sample_lam(box, n)", lam, "M", len(box))
+            if seen is not None:
+                items["observations"] = seen.among(len(lam))
+                lam = jnp.concatenate([lam, seen.lam.astype(lam.dtype)])
         if "physics" in terms:
             if points is None:
                 points = self._collocation(model, lam, key=point_key)
             items["physics"] = points
         for name, one in zip(where, keys, strict=True):
             if name in terms:
-                items[name] = self._places(where[name], jr.split(one, len(lam)))
+                items[name] = self._places(where[name], len(lam), key=one)
         # Everything is computed in the precision of the weights.
         lam, items = cast((lam, items), dtype_of(model))
         return Batch(lam, items)
 
-    def _places(self, where: Where, keys: PRNGKeyArray) -> Places:
+    def _places(self, where: Where, m: int, *, key: PRNGKeyArray) -> Places:
         def draw(key: PRNGKeyArray) -> Places:
             return condition_points(
                 self.problem.domain, where, self.n_conditions, key=key
             )
 
-        return jax.vmap(draw)(keys)
+        return jax.vmap(draw)(jr.split(key, m))
 
     def _collocation(
         self, model: AbstractModel, lam: Float[Array, "M p"], *, key: PRNGKeyArray

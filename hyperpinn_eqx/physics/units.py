@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from ..networks.jets import Jet, with_normal
 from ..problems.base import AbstractPDE, unpack
 from ..problems.conditions import Where
 from ..problems.recorded import Channels, arranged, method, numbers, prescribed, use_of
+from .observations import Observations
 from .sampling import lattice, normals
 
 _PLACES = 256
@@ -71,6 +73,16 @@ class Dimensionless(AbstractPDE):
 
         return {name: scaled(where) for name, where in self.problem.conditions.items()}
 
+    def scaled(self, seen: Observations) -> Observations:
+        """Observations in these units."""
+        columns, box = seen.columns(self.problem), self.problem.domain
+        zero = np.array([_scaled(box, name, 0.0) for name in box.names])
+        means, halves = np.array(self.means)[columns], np.array(self.halves)[columns]
+        points = np.asarray(seen.points) / [*_lengths(box).values()] + zero
+        values = (np.asarray(seen.values) - means) / halves
+        points, values = jnp.asarray(points), jnp.asarray(values)
+        return eqx.tree_at(lambda s: (s.points, s.values), seen, (points, values))
+
     @property
     def outputs(self) -> Box:
         """The ranges of the fields for a network whose outputs are u*."""
@@ -120,11 +132,14 @@ class Dimensionless(AbstractPDE):
 
 @checked
 def dimensionless(
-    problem: AbstractPDE, scale: Positive | Mapping[str, Positive] | None = None
+    problem: AbstractPDE,
+    scale: Positive | Mapping[str, Positive] | None = None,
+    observations: Observations | None = None,
 ) -> Dimensionless:
     """A family in units of its own, found from what its author says.
 
-    The mean of a field and its range are those of the values that conditions prescribe.
+    The mean of a field and its range are those of the values that conditions prescribe
+    and that were observed.
     Where these are all the same or tell nothing, or where a source or a prescribed
     slope makes more of it, a field is as large as what balances these, or the other
     fields, in an equation or a condition. The size of an equation is the root of the
@@ -135,6 +150,7 @@ def dimensionless(
         problem: the family.
         scale: how far a field is from the mean of its prescribed values, typically, if
             its author knows better: one number for all, or some by name.
+        observations: what has been seen of solutions.
 
     Raises:
         ValueError: neither conditions nor equations tell how large a field is, what
@@ -142,7 +158,7 @@ def dimensionless(
     """
     # Whatever the caller's precision, and also where only shapes are asked for.
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
-        return _Search(problem, scale).found()
+        return _Search(problem, scale, observations).found()
 
 
 class _Rows:
@@ -212,8 +228,11 @@ class _Rows:
 class _Search:
     """Looks for means, halves and sizes."""
 
-    def __init__(self, problem: AbstractPDE, scale: Any):
+    def __init__(
+        self, problem: AbstractPDE, scale: Any, observations: Observations | None
+    ):
         self.problem, self.k = problem, len(problem.fields)
+        self.observations = observations
         cube = lattice(_PLACES // 2, len(problem.domain) + len(problem.parameters))
         cube = np.concatenate([2 * cube - 1, 1 - 2 * cube])
         names = ("physics", *problem.conditions)
@@ -264,6 +283,13 @@ class _Search:
             for rows in self.rows
             if rows.name != "physics"
         ]
+        if self.observations is not None:
+            there = np.asarray(self.observations.weights) > 0
+            seen = np.where(there, self.observations.values, np.nan)
+            rows = np.full((seen[..., 0].size, self.k), np.nan)
+            columns = self.observations.columns(self.problem)
+            rows[:, columns] = seen.reshape(len(rows), -1)
+            found.append(rows)
         values = np.concatenate([*found, np.full((1, self.k), np.nan)])
         means, halves = np.zeros(self.k), np.zeros(self.k)
         for field, column in enumerate(values.T):

@@ -15,16 +15,17 @@ from .._arguments import Count, Positive, TwoOrMore, checked
 from ..networks.hyper import HyperPINN
 from ..networks.main import MainNetSpec, in_float64
 from ..networks.model import cast
+from ..physics.observations import Observations
 from ..physics.pinn import PINNLoss
 from ..physics.sampling import log_uniform
-from ..physics.units import dimensionless
+from ..physics.units import Dimensionless, dimensionless
 from ..problems.base import AbstractPDE
 from ..training.fit import fit
 from ..training.gauss_newton import GaussNewton
 from ..training.journal import Journal
 from ..training.result import FitResult, converting
 from ..training.run import run
-from .fingerprint import fingerprint
+from .fingerprint import digest, fingerprint
 from .held_out import UntilLevel
 
 
@@ -32,6 +33,7 @@ from .held_out import UntilLevel
 @checked
 def train_family(
     problem: AbstractPDE,
+    observations: Observations | None = None,
     *,
     main: Sequence[Count] = (8, 8, 8),
     hidden: Sequence[Count] = (16, 16, 8),
@@ -56,6 +58,7 @@ def train_family(
 
     Args:
         problem: the family of equations, in any units.
+        observations: what has been seen of its solutions, one more term of the loss.
         main: hidden layers of the main network.
         hidden: layers of the hypernetwork's trunk.
         adam_steps: steps of Adam in float32, on 16 λ with 64 points each, all new at
@@ -87,16 +90,18 @@ def train_family(
         Stopped: a stop was requested of the journal.
     """
     model_key, adam_key, newton_key, held_key = jr.split(key, 4)
-    given, problem = problem, dimensionless(problem, scale)
-    physical = untrained(given, main, hidden, scale=scale, key=model_key)
+    given, problem = problem, dimensionless(problem, scale, observations)
+    seen = None if observations is None else problem.scaled(observations)
+    physical = _untrained(problem, main, hidden, key=model_key)
     # The same weights, over coordinates from 0 to 1.
     shape = MainNetSpec(physical.main.sizes, problem.domain)
     model = with_main(physical, shape)
     newton_loss = PINNLoss(
-        problem, n_lam=n_lam, n_points=n_points, n_conditions=n_conditions
+        problem, seen, n_lam=n_lam, n_points=n_points, n_conditions=n_conditions
     )
     adam_loss = PINNLoss(
         problem,
+        seen,
         n_lam=16,
         n_points=64,
         n_conditions=n_conditions,
@@ -107,7 +112,8 @@ def train_family(
         # Not `newton_steps`: a longer training begins like a shorter one.
         settings = {
             "problem": fingerprint(given),
-            "scale": scale,
+            "scale": scale if scale is None else str(scale),
+            "observations": digest(observations),
             "main": main,
             "hidden": [len(bias) for bias in model.biases],
             "adam_steps": adam_steps,
@@ -174,9 +180,19 @@ def untrained(
     key: PRNGKeyArray,
 ) -> HyperPINN:
     """A HyperPINN for a family, given the hidden layers of both of its networks."""
-    outputs = dimensionless(problem, scale).outputs
-    sizes = (len(problem.domain), *main, len(problem.fields))
-    shape = MainNetSpec(sizes, problem.domain, outputs)
+    return _untrained(dimensionless(problem, scale), main, hidden, key=key)
+
+
+def _untrained(
+    problem: Dimensionless,
+    main: Sequence[int],
+    hidden: Sequence[int],
+    *,
+    key: PRNGKeyArray,
+) -> HyperPINN:
+    domain = problem.problem.domain
+    sizes = (len(domain), *main, len(problem.fields))
+    shape = MainNetSpec(sizes, domain, problem.outputs)
     return HyperPINN(shape, problem.parameters, hidden, key=key)
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
 
 from ..problems.base import AbstractPDE
 from ..problems.recorded import Channels
@@ -33,6 +35,15 @@ def fingerprint(problem: AbstractPDE) -> dict[str, Any]:
     }
 
 
+def digest(arrays: PyTree) -> str:
+    """A hash of arrays, their types and shapes."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(arrays):
+        value = np.asarray(leaf)
+        found.update(f"{value.dtype} {value.shape}".encode() + value.tobytes())
+    return found.hexdigest()[:16]
+
+
 def _computed(problem: AbstractPDE, name: str) -> str:
     """A hash of what a method uses, and of the program that JAX makes of it."""
     channels = Channels(problem, name)
@@ -54,7 +65,4 @@ def _computed(problem: AbstractPDE, name: str) -> str:
         .lower(lowering_platforms=("cpu",))
     )
     found = hashlib.sha256(f"{channels.columns}{lowered.as_text()}".encode())
-    for const in traced.consts:
-        value = jnp.asarray(const)
-        found.update(f"{value.dtype} {value.shape}".encode() + value.tobytes())
-    return found.hexdigest()[:16]
+    return f"{found.hexdigest()[:16]} {digest(traced.consts)}"
