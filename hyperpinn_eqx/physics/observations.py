@@ -1,6 +1,6 @@
 """Measured values of the solution, as one more term of a loss."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 
 from .._arguments import ArrayLike, Finite, above, array, checked, choice
 from ..networks.jets import jets
-from ..networks.main import MainNet
 from ..problems.base import AbstractPDE
 
 
@@ -110,7 +109,10 @@ class Observations(eqx.Module):
 
 
 def gaps(
-    problem: AbstractPDE, columns: Sequence[int], net: MainNet, seen: Seen
+    problem: AbstractPDE,
+    columns: Sequence[int],
+    net: Callable[[Array], Array],
+    seen: Seen,
 ) -> Float[Array, "n k"]:
     """How far a network is from what was seen at n points."""
     u = jets(net, seen.point, (), problem.domain.names).value

@@ -41,6 +41,8 @@ from .sampling import (
 )
 from .wellposed import look_at
 
+# A main network, or any function of one point.
+Network = Callable[[Array], Array]
 # From the jets of a network at n points to n factors.
 Weight = Callable[..., Array]
 # From the range of λ, a number n and a key to n values of λ.
@@ -156,17 +158,17 @@ class PINNLoss(AbstractLeastSquares):
         return terms
 
     def _equation(
-        self, _: str, net: MainNet, lam: Float[Array, " p"], points: Float[Array, "n d"]
+        self, _: str, net: Network, lam: Float[Array, " p"], points: Float[Array, "n d"]
     ) -> Float[Array, " n *m"]:
         return residuals(net, self.problem, lam, points, factor=self.factor)
 
     def _condition(
-        self, name: str, net: MainNet, lam: Float[Array, " p"], places: Places
+        self, name: str, net: Network, lam: Float[Array, " p"], places: Places
     ) -> Float[Array, " n *m"]:
         return condition_residuals(net, self.problem, name, lam, places)
 
     def _seen(
-        self, columns: list[int], net: MainNet, _: Float[Array, " p"], seen: Seen
+        self, columns: list[int], net: Network, _: Float[Array, " p"], seen: Seen
     ) -> Float[Array, "n k"]:
         return gaps(self.problem, columns, net, seen)
 
