@@ -138,7 +138,8 @@ class AbstractLeastSquares(eqx.Module):
         items = {name: batch.items[name] for name in terms}
         size = sum(jax.tree.leaves(part)[0].shape[1] for part in items.values())
         found = each_lam(one, batch.lam, items, size)
-        return Loss({name: jnp.mean(value) for name, value in found.items()})
+        # JAX sorts dictionaries.
+        return Loss({name: jnp.mean(found[name]) for name in terms})
 
     def terms_of(self, items: Mapping[str, PyTree]) -> dict[str, Term]:
         """The terms that there are items for, be they of a whole batch or of one λ.
