@@ -22,8 +22,9 @@ def test_the_weights_in_the_page_are_the_model(burgers):
     data = figure.data["model"]
     flat = np.frombuffer(base64.b64decode(data["weights"]), data["dtype"])
     assert flat.size == hpx.count_parameters(model)
+    trunk = model.trunk
     leaves = [
-        *[a for pair in zip(model.weights, model.biases, strict=True) for a in pair],
+        *[a for p in zip(trunk.weights, trunk.biases, strict=True) for a in p],
         model.head,
         model.theta0,
     ]

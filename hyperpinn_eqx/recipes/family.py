@@ -105,7 +105,7 @@ def train_family(
             "problem": fingerprint(given),
             "scale": scale,
             "main": main,
-            "hidden": [len(bias) for bias in model.biases],
+            "hidden": model.trunk.hidden,
             "adam_steps": adam_steps,
             "n_lam": n_lam,
             "n_points": newton_loss.n_points,
@@ -170,7 +170,7 @@ def untrained(
 
 def with_main(model: HyperPINN, main: MainNetSpec) -> HyperPINN:
     """The same weights for a main network of other units."""
-    hidden = [len(bias) for bias in model.biases]
+    hidden = model.trunk.hidden
     like = eqx.filter_eval_shape(
         lambda: HyperPINN(main, model.parameters, hidden, key=jr.key(0))
     )
