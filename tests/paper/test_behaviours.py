@@ -47,7 +47,7 @@ SPIRAL = curve(8 + FADING * np.cos(5 * T), 8 + FADING * np.sin(5 * T))
         (by_hand(CHAOTIC, 0.9), "chaos"),
         (by_hand(CHAOTIC, 0.9, finished=False), "failed"),
         (by_hand(curve(np.nan * T), np.nan, finished=False), "failed"),
-        (by_hand(ENDING, np.inf, finished=False), "failed"),
+        (by_hand(ENDING, np.nan, finished=False), "failed"),
     ],
 )
 def test_a_run_is_classified_by_what_it_does_in_the_end(run, behaviour):
