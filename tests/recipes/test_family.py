@@ -75,10 +75,14 @@ def test_in_other_units_it_is_the_same_training(rod):
         u = hpx.on_grid(first.model(lam), t, x)
         v = hpx.on_grid(second.model(same), t * time, x * length)
         np.testing.assert_allclose((v - offset) / heat, u, atol=1e-3)
-    options = {"n_points": 200, "key": jr.key(2)}
-    told = hpx.estimate_error(first.model, one, lams=lams, **options)
-    again = hpx.estimate_error(second.model, other, lams=others, **options)
-    np.testing.assert_allclose(again.mse / heat**2, told.mse, rtol=2e-2)
+    told, again = (
+        hpx.estimate_error(model, problem, lams=at, n_points=200, key=jr.key(2)).mse
+        for model, problem, at in (
+            (first.model, one, lams),
+            (second.model, other, others),
+        )
+    )
+    np.testing.assert_allclose(again / heat**2, told, rtol=2e-2)
 
 
 def test_a_training_that_ends_early_is_in_units_too(monkeypatch, rod):
