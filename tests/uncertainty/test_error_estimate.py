@@ -107,8 +107,9 @@ def test_an_odd_network_must_not_jump(x64):
         def boundary(self, tx, lam):
             return 0.1 * (jnp.sign(tx[0]) if self.odd else 1)
 
-    odd, plain = hpx.MainNetSpec((1, 4, 1), Flat.domain, odd="x"), None
-    plain = hpx.MainNetSpec((1, 4, 1), Flat.domain)
+    odd, plain = (
+        hpx.MainNetSpec((1, 4, 1), Flat.domain, odd=odd) for odd in ("x", None)
+    )
     flat = jnp.zeros(odd.size).at[-1].set(0.1)
     jump, right = (
         told(Stub(flat, 0 * flat, Flat.parameters, spec), Flat(spec is odd), [0.5])
