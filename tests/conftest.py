@@ -153,6 +153,25 @@ def heat():
 
 
 @pytest.fixture
+def steady():
+    """Makes a family for q, on [0, 1] or on another domain, of what it says."""
+
+    def make(residual, derivatives=("xx",), known=None, **domain):
+        body = {
+            "domain": hpx.Box(**domain or {"x": (0, 1)}),
+            "parameters": hpx.Box(q=(0.5, 2.0)),
+            "derivatives": derivatives,
+            "residual": lambda self, u, x, lam: residual(u, x, lam),
+        }
+        if known is not None:
+            asked = "initial" if "t" in domain else "boundary"
+            body[asked] = lambda self, x, lam: known(x, lam)
+        return type("Some", (hpx.AbstractPDE,), body)()
+
+    return make
+
+
+@pytest.fixture
 def rod():
     """A cooling rod of conductivity k and source q, in units of its author's choice."""
 

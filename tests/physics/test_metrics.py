@@ -166,19 +166,6 @@ def test_solutions_that_are_zero_constant_or_not_there():
             measured(exact)
 
 
-def test_a_family_may_hold_arrays():
-    class Scaled(Decay):
-        size: jax.Array
-
-        def exact(self, t, x, lam):
-            return self.size * jnp.ones(())
-
-    for size in (1.0, 3.0):
-        problem = Scaled(jnp.array(size))
-        error = family_error(ones(problem), problem, n_lam=2, n_t=3, n_x=4)
-        np.testing.assert_allclose(error.mse, (size - 1) ** 2, rtol=1e-14)
-
-
 def test_the_mean_is_over_the_family_and_nan_where_the_model_is(family):
     error = FamilyError(np.ones((2, 2)), np.array([1.0, 3.0]), np.ones(2))
     assert error.lam.shape == (2, 2) and error.mean == 2
@@ -203,29 +190,6 @@ def test_many_models_are_measured_by_one_exact_solution():
     np.testing.assert_array_equal(found, family_error(model, Counted(), **size).mse)
 
 
-class Loose(hpx.AbstractModel):
-    """Networks that are plain functions, of which each λ has a new one."""
-
-    scale: jax.Array
-    parameters: hpx.Box = eqx.field(static=True, default=Burgers.parameters)
-    traced: list = eqx.field(static=True, default_factory=list)
-
-    def generate(self, scaled):
-        self.traced.append(scaled)
-        return lambda p: self.scale[0] * jnp.sin(p[1]) * scaled[0]
-
-    def config(self):
-        return {}
-
-
-def test_plain_functions_of_lambda_are_compiled_once_for_all_lambda(unchecked):
-    model = Loose(jnp.ones(1))
-    found = family_error(model, Burgers(), n_lam=5, n_t=2, n_x=3)
-    assert len(model.traced) == 1
-    one = family_error(model, Burgers(), lams=found.lam[3:4], n_t=2, n_x=3)
-    np.testing.assert_allclose(found.mse[3:4], one.mse, rtol=1e-12)
-
-
 def test_parameters_are_checked_by_their_range(unchecked):
     box = Product()
     found = physical("lam", [1, -3], box)
@@ -242,9 +206,6 @@ def test_parameters_are_checked_by_their_range(unchecked):
     ):
         with pytest.raises(ValueError, match="value"):
             physical("value", value, problem, *axes)
-
-
-# --- On a grid ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])

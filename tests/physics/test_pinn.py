@@ -37,9 +37,6 @@ def same(found, expected, rtol=1e-12):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-15)
 
 
-# --- The loss -------------------------------------------------------------------------
-
-
 def test_it_is_equation_six(x64, loss, model, batch):
     # One point after another, by reverse mode.
     data, physics = [], []
@@ -146,9 +143,6 @@ def test_many_lambda_in_blocks_are_as_many_at_once(
     assert "scan" in str(jax.make_jaxpr(lambda m: loss(m, batch).total)(hyper))
 
 
-# --- Precision ------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_it_is_computed_in_the_precision_of_the_weights(dtype, heat, hyper, batch, x64):
     class Constants(type(heat)):
@@ -187,9 +181,6 @@ def test_a_residual_has_the_precision_of_the_network_whatever_the_mode(heat, get
     np.testing.assert_array_equal(np.asarray(outside), np.asarray(inside))
 
 
-# --- Its parts ------------------------------------------------------------------------
-
-
 class Drift(hpx.AbstractPDE):
     """Two parameters, named so that their order counts."""
 
@@ -218,13 +209,6 @@ def test_two_parameters_arrive_as_an_array(unchecked):
     data = loss.at([[0.5, 3], [0.25, 2]], np.zeros((2, 1, 2))).items["data"]
     np.testing.assert_allclose(data.value, [[6, 0.5, 0.5], [4, 0.25, 0.25]])
     np.testing.assert_array_equal(data.point, 2 * [[[0, 2], [1, 1], [0, -1]]])
-
-
-def test_targets_are_in_the_precision_of_the_points(x64):
-    lam = jnp.ones(2)
-    for dtype in (jnp.float32, jnp.float64):
-        points = jnp.ones((1, 2), dtype)
-        assert targets(Drift(), lam, points, points).dtype == dtype
 
 
 def test_residuals_can_be_weighted(x64, heat, model, batch):
@@ -277,21 +261,6 @@ def test_shapes_that_do_not_fit_are_errors(heat, loss, hyper, batch, getkey):
             bad()
 
 
-def test_a_network_of_two_outputs_does_not_fit_scalar_conditions(heat, getkey):
-    class Norm(type(heat)):
-        def residual(self, u, tx, lam):
-            return jnp.sum(u.t)
-
-    main = hpx.MainNetSpec((2, 4, 2), heat.domain)
-    model = eqx.filter_jit(hpx.ConcatPINN)(main, heat.parameters, key=getkey())
-    loss = PINNLoss(Norm(), jnp.zeros((5, 2)), NONE)
-    with pytest.raises(ValueError, match=r"model\(lam\)"):
-        loss(model, loss.at([[0.1]], np.zeros((1, 2, 2))))
-
-
-# --- Batches --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("n", "corners"),
     [
@@ -304,19 +273,15 @@ def test_a_network_of_two_outputs_does_not_fit_scalar_conditions(heat, getkey):
 def test_all_corners_come_where_they_are_few(n, corners, x64, getkey):
     box = hpx.Box(a=(0, 2), fixed=(7, 7), b=(1, 3, "log"))
     lams, k = corners_and_hypercube(box, n, key=getkey()), len(corners)
+    # Of one parameter, both ends come always.
+    one = corners_and_hypercube(hpx.Box(k=(0.01, 1.0)), min(n, 3), key=getkey())
+    np.testing.assert_allclose(one[:2, 0], [0.01, 1.0])
     assert lams.shape == (n, 3) and jnp.all(lams[:, 1] == 7)
     np.testing.assert_allclose(lams[:k, ::2], corners, rtol=1e-15)
     # The rest is a Latin hypercube of them.
     inside = np.asarray(box.scale(lams[k:]))[:, ::2]
     cells = np.sort(np.floor((inside + 1) / 2 * (n - k)), axis=0)
     np.testing.assert_array_equal(cells, np.arange(n - k)[:, None] * np.ones(2))
-
-
-@pytest.mark.parametrize("n", [2, 3, 4])
-def test_of_one_parameter_both_ends_come_always(n, getkey):
-    lams = corners_and_hypercube(hpx.Box(k=(0.01, 1.0, "log")), n, key=getkey())
-    np.testing.assert_allclose(lams[:2, 0], [0.01, 1.0], rtol=1e-6)
-    assert lams.shape == (n, 1) and jnp.all((lams[2:] > 0.01) & (lams[2:] < 1.0))
 
 
 def test_the_key_decides_a_batch(loss, hyper):

@@ -76,9 +76,6 @@ def test_the_lattice_is_even():
             assert abs(inside - corner.prod()) < 0.015
 
 
-# --- Chebyshev nodes ------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("n", [1, 2, 5, 8])
 def test_chebyshev_nodes_are_the_roots_of_their_polynomial(n, x64):
     nodes = np.asarray(chebyshev_nodes(Box(a=(-1, 1)), (n,)))[:, 0]
@@ -114,24 +111,19 @@ def test_interpolation_at_chebyshev_nodes_holds_at_the_ends(x64):
     assert worst(nodes) < 0.1 and worst(np.linspace(-1, 1, 21)) > 1
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 8])
-def test_nodes_of_a_periodic_axis_are_equispaced_around_it(n, x64):
-    nodes = np.asarray(chebyshev_nodes(Box(phi=(1, 5, "periodic")), (n,)))[:, 0]
-    gaps = np.diff(nodes, append=nodes[0] + 4)
-    np.testing.assert_allclose(gaps, np.full(n, 4 / n), rtol=1e-14)
-    # The middle one, or both beside it, are where those of an interval are.
-    np.testing.assert_allclose(nodes.mean(), 3, rtol=1e-14)
-
-
-def test_means_over_nodes_of_a_periodic_axis_converge_as_fast_as_they_can(x64):
+def test_nodes_of_a_periodic_axis_are_equispaced_around_it(x64):
+    for n in (1, 2, 5, 8):
+        nodes = np.asarray(chebyshev_nodes(Box(phi=(1, 5, "periodic")), (n,)))[:, 0]
+        gaps = np.diff(nodes, append=nodes[0] + 4)
+        np.testing.assert_allclose(gaps, np.full(n, 4 / n), rtol=1e-14)
+        # The middle one, or both beside it, are where those of an interval are.
+        np.testing.assert_allclose(nodes.mean(), 3, rtol=1e-14)
+    # Means converge as fast as they can: of exp(cos φ), to a Bessel function.
     box = Box(a=(0, 1), phi=(-np.pi, np.pi, "periodic"))
-    points = np.asarray(chebyshev_nodes(box, (1, 20)))
-    bessel = np.i0(1.0)  # the mean of exp(cos φ)
-    np.testing.assert_allclose(np.exp(np.cos(points[:, 1])).mean(), bessel, rtol=1e-14)
-    np.testing.assert_allclose(points[:, 0], np.full(20, 0.5), rtol=1e-15)
+    a, phi = np.asarray(chebyshev_nodes(box, (1, 20))).T
+    np.testing.assert_allclose(np.exp(np.cos(phi)).mean(), np.i0(1.0), rtol=1e-14)
+    np.testing.assert_allclose(a, np.full(20, 0.5), rtol=1e-15)
 
-
-# --- Conditions -----------------------------------------------------------------------
 
 PLATE = {"x": (-1, 1), "y": (2, 3), "t": (0.5, 2)}
 
@@ -152,22 +144,16 @@ def drawn(n_initial, n_boundary, key, **domain):
     return hpx.conditions(problem, n_initial, n_boundary, key=key)
 
 
-def test_conditions_lie_at_the_first_time_and_on_every_wall(getkey):
-    initial, boundary = drawn(30, 200, getkey(), **PLATE)
+@pytest.mark.parametrize("kind", [(), ("periodic",)], ids=str)
+def test_conditions_lie_at_the_first_time_and_on_every_wall(kind, getkey):
+    # A periodic axis has no walls.
+    initial, boundary = drawn(30, 200, getkey(), **PLATE | {"x": (-1, 1, *kind)})
     assert initial.shape == (30, 3) and jnp.all(initial[:, 2] == 0.5)
     assert jnp.ptp(initial[:, 0]) > 1 and jnp.ptp(initial[:, 1]) > 0.5
-    on = boundary[:, [0, 0, 1, 1]] == jnp.array([[-1.0, 1.0, 2.0, 3.0]])
-    assert jnp.all(jnp.sum(on, axis=1) == 1) and jnp.all(jnp.sum(on, axis=0) > 20)
+    on = boundary[:, [1, 1, 0, 0]] == jnp.array([[2.0, 3.0, -1.0, 1.0]])
+    assert jnp.all(jnp.sum(on, axis=1) == 1)
+    np.testing.assert_array_equal(jnp.sum(on, axis=0) > 20, [1, 1, *2 * [not kind]])
     assert jnp.min(boundary[:, 2]) < 0.7 and jnp.max(boundary[:, 2]) > 1.8
-
-
-def test_a_periodic_axis_has_no_walls(getkey):
-    channel = PLATE | {"x": (-1, 1, "periodic")}
-    initial, boundary = drawn(30, 200, getkey(), **channel)
-    assert jnp.all(initial[:, 2] == 0.5) and jnp.ptp(initial[:, 0]) > 1
-    on = boundary[:, [1, 1]] == jnp.array([[2.0, 3.0]])
-    assert jnp.all(jnp.sum(on, axis=1) == 1) and jnp.all(jnp.sum(on, axis=0) > 60)
-    assert not jnp.any(jnp.abs(boundary[:, 0]) == 1)
 
 
 @pytest.mark.parametrize(
@@ -183,15 +169,6 @@ def test_a_periodic_axis_has_no_walls(getkey):
 def test_without_a_place_there_are_no_conditions(domain, counts, getkey):
     found = drawn(5, 40, getkey(), **domain)
     assert [part.shape for part in found] == [(n, len(domain)) for n in counts]
-
-
-def test_conditions_are_fifty_and_fifty_as_in_the_paper_or_none(heat, getkey):
-    for arguments, n in (((), 50), ((0, 0), 0)):
-        found = hpx.conditions(heat, *arguments, key=getkey())
-        assert [part.shape for part in found] == 2 * [(n, 2)]
-
-
-# --- Adaptive points ------------------------------------------------------------------
 
 
 def test_adaptive_points_follow_the_residual(getkey):
@@ -223,9 +200,6 @@ def test_adaptive_points_are_all_different(n, getkey):
 def test_a_residual_must_be_one_finite_number_a_point(wrong, getkey, unchecked):
     with pytest.raises(ValueError, match="residual"):
         hpx.residual_adaptive(wrong, BOX, 4, candidates=16, key=getkey())
-
-
-# --- Of all ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

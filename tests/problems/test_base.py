@@ -122,24 +122,3 @@ def test_zero_where_nobody_asks_is_a_warning():
         known("tX", initial=1.0, boundary=0.0)()
     # Where there is no space, there is nothing that zero could be meant for.
     known("t", initial=1.0, boundary=0.0)()
-
-
-def test_a_ring_without_conditions_is_trained_by_its_equation(getkey):
-    class Ring(hpx.AbstractPDE):
-        domain = hpx.Box(x=(0, 2 * np.pi, "periodic"))
-        parameters = hpx.Box(a=(0.5, 2.0))
-        derivatives = ("xx",)
-
-        def residual(self, u, x, lam):
-            return u.value - u.xx - lam * jnp.cos(x[0])
-
-        def exact(self, x, lam):
-            return lam * jnp.cos(x) / 2
-
-    options = {"main": (6,), "hidden": (6,), "adam_steps": 50, "newton_steps": 20}
-    options |= {"n_lam": 4, "n_points": 30, "key": getkey(), "progress": False}
-    result, lams = hpx.train_family(Ring(), **options), np.array([0.5, 1.0, 2.0])
-    error = hpx.family_error(result.model, Ring(), lams=lams)
-    told = hpx.estimate_error(result.model, Ring(), lams=lams, key=getkey())
-    assert np.all(error.relative_l2 < 0.02)
-    np.testing.assert_allclose(told.relative_l2, error.relative_l2, rtol=0.5)

@@ -71,21 +71,86 @@ def test_the_exact_solution_solves_the_equation_and_that_of_another_lambda_not(s
 
 def test_the_conditions_are_those_of_the_exact_solution(solved):
     problem, lams, points = solved
+
+    @jax.jit
+    def both(lam):
+        conditions = [
+            jax.vmap(condition, (0, None))(points, lam)
+            for condition in (problem.initial, problem.boundary)
+        ]
+        return problem.exact(*points.T, lam), conditions
+
     for lam in map(unpacked, lams):
-        expected = problem.exact(*points.T, lam)
-        for condition in (problem.initial, problem.boundary):
-            found = jax.vmap(condition, (0, None))(points, lam)
-            np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-300)
+        expected, conditions = both(lam)
+        for found in conditions:
+            np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-300)
 
 
 def test_coordinates_broadcast(solved):
     problem, lams, points = solved
     lam, d = unpacked(lams[0]), points.shape[1]
-    grid = problem.exact(*np.ix_(*np.asarray(points[:2].T)), lam)
+    exact = jax.jit(problem.exact)
+    grid = exact(*np.ix_(*np.asarray(points[:2].T)), lam)
     assert grid.shape == (2,) * d
     for i, point in enumerate(points[:2]):
-        expected = problem.exact(*point, lam)
-        np.testing.assert_allclose(grid[(i,) * d], expected, rtol=1e-13)
+        expected = exact(*point, lam)
+        np.testing.assert_allclose(grid[(i,) * d], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["one", "several", "plane"])
+def test_a_manufactured_residual_is_the_original_one_less_the_source(name, getkey):
+    made, ((*lam,),) = SOLVED[name]
+    lam = jnp.array(lam)
+    v = lambda p: made.solution(p, unpacked(lam))  # noqa: E731
+    u = lambda p: v(p) ** 2 + jnp.sin(3 * p[1]) * p[0]  # noqa: E731
+    points = eqx.filter_jit(hpx.uniform)(made.domain, 20, key=getkey())
+    found, original, source = (
+        eqx.filter_jit(hpx.residuals)(net, problem, lam, points)
+        for net, problem in ((u, made), (u, made.problem), (v, made.problem))
+    )
+    np.testing.assert_allclose(found, original - source, rtol=1e-10, atol=1e-12)
+    assert jnp.max(jnp.abs(source)) > 1e-2 and jnp.max(jnp.abs(found)) > 1e-2
+
+
+def test_the_front_starts_at_one_and_moves_with_its_speed():
+    t = np.array([0.0, 1.0, 4.0])
+    for D in (0.01, 0.2, 1.0):
+        there = 1 + 3 * np.sqrt(D / 2) * t
+        middle = hpx.AllenCahn().exact(t, there, D)
+        np.testing.assert_allclose(middle, [0.5] * 3, rtol=1e-12)
+
+
+def test_the_pulse_starts_as_a_gaussian_for_every_parameter():
+    x = np.linspace(0, 2, 9)
+    for lam in map(np.array, corners(hpx.Transport.parameters)):
+        expected = np.exp(-((x - 0.5) ** 2) / 0.045)
+        found = hpx.Transport().exact(0.0, x, lam)
+        np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+def test_the_cloud_drifts_with_the_wind_and_keeps_its_mass():
+    x = np.linspace(-3, 3, 121)
+    t, lam = np.array([0.0, 0.5, 1.0]), np.array([0.02, 2.0])
+    D, θ = lam
+    grid = np.meshgrid(t, x, x, indexing="ij", sparse=True)
+    u = np.asarray(hpx.Plume().exact(*grid, lam))
+    mass = u.sum((1, 2)) * 0.05**2
+    np.testing.assert_allclose(mass, [2 * math.pi / 16] * 3, rtol=1e-10)
+    across = np.sum(u * x[:, None], (1, 2)) * 0.05**2 / mass
+    np.testing.assert_allclose(across, np.cos(θ) * t / 2, rtol=0, atol=1e-9)
+    variance = np.sum(u * x**2, (1, 2)) * 0.05**2 / mass - (np.sin(θ) * t / 2) ** 2
+    np.testing.assert_allclose(variance, 1 / 16 + 2 * D * t, rtol=1e-8)
+    np.testing.assert_allclose(
+        hpx.Plume().exact(0, 0.25, 0, lam), math.exp(-1 / 2), rtol=1e-14
+    )
+
+
+def test_the_wind_may_turn_all_the_way_round():
+    there, back = (
+        hpx.Plume().exact(0.7, 0.2, -0.4, np.array([0.01, θ]))
+        for θ in (0.3, 0.3 + 4 * math.pi)
+    )
+    np.testing.assert_allclose(there, back, rtol=1e-13)
 
 
 RESIDUALS = [

@@ -8,13 +8,6 @@ import hyperpinn_eqx as hpx
 exact = hpx.Transport().exact
 
 
-def test_the_pulse_starts_as_a_gaussian_for_every_parameter(x64):
-    x = np.linspace(0, 2, 9)
-    for lam in ([0.0, 1e-3, 2.0], [1.0, 1e-1, 0.0]):
-        expected = np.exp(-((x - 0.5) ** 2) / 0.045)
-        np.testing.assert_allclose(exact(0.0, x, np.array(lam)), expected, rtol=1e-13)
-
-
 def solve(lam, n):
     """u(1, x) by the method of lines: central differences of order two, Diffrax."""
     c, D, r = lam

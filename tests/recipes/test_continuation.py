@@ -50,27 +50,18 @@ def test_each_lambda_is_solved_from_its_neighbour(heat, start, getkey):
     assert found < 0.05 * total(start, lams[1])
 
 
-class SpoiltAt(hpx.AbstractPDE):
-    """The heat equation, but for one κ at which its start is not a number."""
-
-    domain = hpx.Box(t=(0, 1), x=(-1, 1))
-    parameters = hpx.Box(kappa=(0.01, 1.0, "log"))
-    derivatives = ("t", "xx")
-    spoilt: float = eqx.field(static=True)
-
-    def residual(self, u, tx, lam):
-        return u.t - lam * u.xx
-
-    def initial(self, tx, lam):
-        return jnp.where(lam == self.spoilt, jnp.nan, -jnp.sin(jnp.pi * tx[1]))
-
-    def boundary(self, tx, lam):
-        return jnp.zeros(())
-
-
 def test_a_path_that_breaks_off_keeps_the_rest_and_goes_on(
-    start, stop_at, tmp_path, getkey
+    heat, start, stop_at, tmp_path, getkey
 ):
+    class SpoiltAt(type(heat)):
+        """Of which the start is not a number at one κ."""
+
+        spoilt: float = eqx.field(static=True)
+
+        def initial(self, tx, lam):
+            good = super().initial(tx, lam)
+            return jnp.where(lam == self.spoilt, jnp.nan, good)
+
     lams, options = jnp.array([[0.5], [0.25], [0.125]]), {**SHORT, "key": getkey()}
     good, bad = (loss_of(SpoiltAt(at), 20) for at in (9.0, 0.125))
     whole, path = continuation(start, good, lams, **options), tmp_path / "path.journal"
@@ -86,8 +77,8 @@ def test_a_path_that_breaks_off_keeps_the_rest_and_goes_on(
         journal = stop_at("continuation", 2)(stopped, {})
         continuation(start, good, lams, journal=journal, **options)
     # Either goes on from the last good λ.
-    for path in (path, stopped):
-        journal = Journal(path, {}, resume=True)
+    for kept in (path, stopped):
+        journal = Journal(kept, {}, resume=True)
         resumed = continuation(start, good, lams, journal=journal, **options)
         np.testing.assert_array_equal(resumed.model.weights, whole.model.weights)
         totals = resumed.history["total"]
@@ -114,9 +105,6 @@ def test_what_cannot_be_followed_is_an_error(heat, start, hyper, getkey):
     ):
         with pytest.raises(ValueError, match=said):
             distill(model, path, key=getkey())
-
-
-# --- Distillation ---------------------------------------------------------------------
 
 
 def test_a_distillation_that_explodes_keeps_the_last_good_model(

@@ -10,7 +10,6 @@ import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import FitResult, Journal, Stopped, train_family
-from hyperpinn_eqx.paper import FAMILIES
 from hyperpinn_eqx.training.result import attach
 
 module = sys.modules["hyperpinn_eqx.recipes.family"]
@@ -28,9 +27,8 @@ TINY = {
 trained = functools.cache(lambda problem: train_family(problem, **TINY, key=jr.key(3)))
 
 
-@pytest.mark.parametrize("experiment", FAMILIES, ids=lambda e: e.name)
-def test_it_lowers_the_loss_of_any_family(experiment):
-    problem = experiment.problem
+@pytest.mark.parametrize("problem", [hpx.BurgersWave(), hpx.Plume()])
+def test_it_lowers_the_loss_of_any_family(problem):
     result = trained(problem)
     adam, *newton = result.history["total"]
     # One chunk of Adam; and Gauss-Newton stays on one batch for 8 steps.
@@ -98,9 +96,6 @@ def test_a_training_that_ends_early_is_in_units_too(monkeypatch, rod):
         train_family(problem, **TINY, key=jr.key(1))
     spec = caught.value.result.model.main
     assert spec.inputs == problem.domain and spec.outputs.high[0] > 80
-
-
-# --- Without any training: what its parts are asked for -------------------------------
 
 
 @pytest.fixture

@@ -52,8 +52,6 @@ def test_many_at_once_are_a_loop_over_them():
         np.testing.assert_array_equal([e[i] for e in ends], one.interval(0.5))
 
 
-# --- What is doubtful -----------------------------------------------------------------
-
 PLANE = Box(a=(-2, 4), b=(10, 30))
 WELL_KNOWN = 100 * np.eye(2)
 
