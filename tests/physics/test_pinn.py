@@ -39,14 +39,17 @@ def same(found, expected, rtol=1e-12):
 
 def test_it_is_equation_six(x64, loss, model, batch):
     # One point after another, by reverse mode.
+    @eqx.filter_jit
+    def at(u, p):
+        return u(p), jax.grad(u)(p)[0], jax.hessian(u)(p)[1, 1]
+
     data, physics = [], []
     for lam, points in zip(batch.lam, batch.items["physics"], strict=True):
-        u = model(lam)
-        u_t, u_xx = jax.jit(jax.grad(u)), jax.jit(jax.hessian(u))
-        for p in points:
-            physics.append((u_t(p)[0] - lam[0] * u_xx(p)[1, 1]) ** 2)
-        data += [(u(p) + np.sin(np.pi * p[1])) ** 2 for p in loss.initial]
-        data += [u(p) ** 2 for p in loss.boundary]
+        net = eqx.filter_jit(model)(lam)
+        slopes = [at(net, p)[1:] for p in points]
+        physics += [(u_t - lam[0] * u_xx) ** 2 for u_t, u_xx in slopes]
+        data += [(at(net, p)[0] + np.sin(np.pi * p[1])) ** 2 for p in loss.initial]
+        data += [at(net, p)[0] ** 2 for p in loss.boundary]
     found = evaluate(loss, model, batch).terms
     same(found, {"physics": 7 * np.mean(physics), "data": np.mean(data)})
     assert list(loss.terms) == ["physics", "data"]
@@ -319,7 +322,9 @@ def test_adaptive_points_gather_where_the_residual_is_large(
         def residual(self, u, tx, lam):
             return jnp.where(jnp.abs(tx[1] - lam) < 0.1, 1.0, 0.0) + 0 * u.t
 
-    loss = PINNLoss(Spiky(), NONE, NONE, n_points=400, adaptive=adaptive)
+    # They do so unless told not to.
+    options = {} if adaptive else {"adaptive": False}
+    loss = PINNLoss(Spiky(), NONE, NONE, n_points=400, **options)
     batch = loss.sample(hyper, key=getkey(), lam=[[0.2], [0.8]])
     for lam, points in zip(batch.lam, batch.items["physics"], strict=True):
         share = jnp.mean(jnp.abs(points[:, 1] - lam) < 0.1)
