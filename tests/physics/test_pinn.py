@@ -242,7 +242,7 @@ def test_slope_weight_is_one_over_one_plus_the_slopes():
 def test_a_problem_that_returns_no_scalar_is_an_error(method, heat, loss, hyper, batch):
     two = {method: lambda self, *args: jnp.ones(2)}
     wrong = type("Wrong", (type(heat),), two)()
-    with pytest.raises(ValueError, match=rf"problem.{method} of all"):
+    with pytest.raises(ValueError, match=rf"problem.{method}"):
         bad = PINNLoss(wrong, loss.initial, loss.boundary)
         bad(hyper, bad.at(batch.lam, batch.items["physics"]))
 

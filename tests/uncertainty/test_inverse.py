@@ -302,7 +302,7 @@ def test_what_is_doubtful_is_told():
         with pytest.warns(UserWarning, match="rate.* upper"):
             infer(decay, observed(20.0, 0.01), RATE, noise=0.01 if known else None)
     y = observed(1.0) + 0.5 * (-1) ** np.arange(20)
-    with pytest.warns(UserWarning, match=r"observations.* (9\.\d|10|11) times"):
+    with pytest.warns(UserWarning, match=r"observations.* (9\.\d|10|11) "):
         infer(decay, y, RATE, noise=0.05)
 
 
