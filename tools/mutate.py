@@ -29,7 +29,7 @@ WORK = ROOT / "_build" / "mutate"
 MODULES = {
     "networks.jets": ["tests/networks/test_jets.py"],
     "networks.hyper": ["tests/networks/test_hyper.py"],
-    "physics.pinn": ["tests/physics/test_pinn.py", "tests/physics/test_pinn_rows.py"],
+    "physics.pinn": ["tests/physics/test_pinn.py"],
     "dynamics.multistep": ["tests/dynamics/test_multistep.py"],
     "dynamics.bias": ["tests/dynamics/test_bias.py"],
 }

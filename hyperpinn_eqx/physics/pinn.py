@@ -126,12 +126,15 @@ class PINNLoss(AbstractLeastSquares):
         }
 
     def _residuals(
-        self, net: MainNet, lam: Float[Array, " p"], points: Float[Array, "n d"]
+        self,
+        net: Callable[[Array], Array],
+        lam: Float[Array, " p"],
+        points: Float[Array, "n d"],
     ) -> Float[Array, " n"]:
         return residuals(net, self.problem, lam, points, weight=self.weight)
 
     def _misfit(
-        self, net: MainNet, lam: Float[Array, " p"], at: Prescribed
+        self, net: Callable[[Array], Array], lam: Float[Array, " p"], at: Prescribed
     ) -> Float[Array, " n"]:
         u = jets(net, at.point, (), self.problem.domain.names).value
         u = array("model(lam) at the conditions", u, len(at.point))
