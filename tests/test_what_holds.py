@@ -295,6 +295,13 @@ def compilations():
 COMPILED_AGAIN = {"fit", "train_family"}
 
 
+def _once(case, value):
+    """What a call returns, and whether what it read is still alive."""
+    now = Now(value)
+    found = _numbers(CASES[case](now)())
+    return found, weakref.ref(now)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_call_reads_what_holds_now_and_keeps_nothing(case, compilations):
     now = Now(jnp.ones(1))
@@ -303,12 +310,10 @@ def test_a_call_reads_what_holds_now_and_keeps_nothing(case, compilations):
     now.value = jnp.full(1, 3.0)
     second = _numbers(call())
     before = len(compilations)
-    fresh = _numbers(CASES[case](Now(jnp.full(1, 3.0)))())
+    fresh, alive = _once(case, now.value)
     # Other arrays are no other program.
     assert case in COMPILED_AGAIN or len(compilations) == before
     np.testing.assert_allclose(second, fresh, rtol=1e-6)
     assert not np.allclose(first, second, rtol=1e-3)
-    gone = weakref.ref(now)
-    del now, call
     gc.collect()
-    assert gone() is None
+    assert alive() is None
