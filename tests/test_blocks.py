@@ -21,9 +21,7 @@ import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import _blocks as devices
-from hyperpinn_eqx import _programs as programs
 from hyperpinn_eqx.training.journal import Journal, Stopped
-from hyperpinn_eqx.training.linear_system import System
 
 MESHES = {
     "lam": lambda: jax.make_mesh((4,), ("lam",)),
@@ -170,26 +168,6 @@ def test_fit_runs_a_loss_of_the_users_on_its_mesh():
     assert found and {s.shard_shape((8, 8)) for s in found} == {(4, 4)}
     # What comes back is an ordinary array again.
     assert len(result.model.sharding.device_set) == 1
-
-
-def test_each_device_has_the_rows_of_its_own_lam(x64, heat, hyper, monkeypatch):
-    original, found = programs.once, []
-
-    def once(function):
-        run = original(function)
-
-        def recorded(*args):
-            value = run(*args)
-            if isinstance(value, System):
-                found.append(value.rows)
-            return value
-
-        return recorded
-
-    monkeypatch.setattr(programs, "once", once)
-    newton(hyper, pinn(heat, n_lam=4), MESHES["both"](), steps=1)
-    (rows,) = found
-    assert [s.data.shape[0] for s in rows.addressable_shards] == [2, 2, 2, 2]
 
 
 def test_the_points_of_a_term_are_split(x64, heat, hyper):

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from hyperpinn_eqx import _files as files
-from hyperpinn_eqx import load
 from hyperpinn_eqx.training import journal as module
 from hyperpinn_eqx.training.journal import Journal, Stopped
 
@@ -174,11 +173,6 @@ def test_a_damaged_file_is_an_error(path, saved, damaged):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="tiny.journal"):
             resume(path)
-
-
-def test_a_journal_is_no_model(path, saved):
-    with pytest.raises(ValueError, match="hyperpinn_eqx training"):
-        load(path)
 
 
 # --- Writing --------------------------------------------------------------------------
