@@ -213,6 +213,13 @@ def concat(heat, getkey):
     return eqx.filter_jit(hpx.ConcatPINN)(main, heat.parameters, key=getkey())
 
 
+@pytest.fixture
+def heat_loss(heat):
+    """Its loss on small batches, of three λ."""
+    edges = eqx.filter_jit(hpx.conditions)(heat, 3, 3, key=jr.key(2))
+    return hpx.PINNLoss(heat, *edges, n_lam=3, n_points=8, adaptive=False)
+
+
 @pytest.fixture(params=["hyper", "concat"])
 def model(request):
     """Either tiny model, in a test that holds for both."""
