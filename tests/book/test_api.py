@@ -74,7 +74,7 @@ def test_every_option_of_a_command_is_on_its_page(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
     options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
-    page = PAGES["api/command-line"]
+    page = PAGES["api/paper"]
     assert f"python -m hyperpinn_eqx {command}" in page
     assert options <= set(re.findall(r"--[a-z]+", page))
 
@@ -96,10 +96,9 @@ def test_every_option_of_a_command_is_on_its_page(command, capsys):
         ),
         (
             "class",
-            "PINNRows",
-            "(problem: AbstractPDE, initial: Float[ArrayLike, 'I d'], "
-            "boundary: Float[ArrayLike, 'B d'], n_points: int, alpha: float=1.0, "
-            "weight: Weight | None=None)",
+            "MultistepLoss",
+            "(data: Trajectories, scheme: Multistep, "
+            "scale: Float[ArrayLike, 'd'], *, n_windows: Count=400)",
             None,
         ),
         (
