@@ -34,6 +34,7 @@ import pathlib
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 
@@ -47,7 +48,6 @@ from common import QUICK, folder, medians, write
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import _files as files
-from hyperpinn_eqx import _programs as programs
 from hyperpinn_eqx.paper import tables
 
 FOLDER = folder("trained/contest")
@@ -95,14 +95,16 @@ class Family:
     weight: Callable | None
     held_out: np.ndarray
 
-    def rows(self) -> hpx.PINNRows:
+    def loss(self, **sampling: Any) -> hpx.PINNLoss:
         """The loss, with the same points on the edges for everyone."""
         initial, boundary = hpx.conditions(self.problem, 100, 100, key=jr.key(7))
         if self.odd:
             # An odd solution vanishes at x = 0: one more wall.
             middle = boundary[:50].at[:, 1].set(0.0)
             boundary = jnp.concatenate([boundary, middle])
-        return hpx.PINNRows(self.problem, initial, boundary, 200, 1.0, self.weight)
+        return hpx.PINNLoss(
+            self.problem, initial, boundary, weight=self.weight, **sampling
+        )
 
     def errors(self, model: hpx.AbstractModel) -> np.ndarray:
         """Relative L2 errors at the held-out λ."""
@@ -218,19 +220,9 @@ def with_adam(
     job: Job, family: Family, model: hpx.AbstractModel, watch: Watch, budget: float
 ) -> hpx.AbstractModel:
     """Adam in float32."""
-    rows, problem = family.rows(), family.problem
-
-    def loss(model: hpx.AbstractModel, key: jax.Array) -> hpx.Loss:
-        lam_key, point_key = jr.split(key)
-        batch = hpx.Batch(
-            hpx.log_uniform(problem.parameters, (32,), key=lam_key),
-            hpx.uniform(problem.domain, (32, 64), key=point_key),
-            rows.initial,
-            rows.boundary,
-        )
-        batch = hpx.cast(batch, jnp.float32)
-        return hpx.pinn_loss(model, problem, batch, weight=family.weight)
-
+    loss = family.loss(
+        n_lam=32, n_points=64, sample_lam=hpx.log_uniform, adaptive=False
+    )
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(job.rate))
     result = hpx.fit(
         hpx.cast(model, jnp.float32),
@@ -240,7 +232,7 @@ def with_adam(
         key=jr.key(100 + job.seed),
         chunk=10,
         progress=False,
-        watch=watch.until(budget, 10),
+        callback=watch.until(budget, 10),
     )
     return hpx.cast(result.model, jnp.float64)
 
@@ -249,18 +241,16 @@ def with_gauss_newton(
     job: Job, family: Family, model: hpx.AbstractModel, watch: Watch, budget: float
 ) -> hpx.AbstractModel:
     """Gauss-Newton in float64."""
-    rows = family.rows()
     train = partial(
         hpx.gauss_newton,
-        row=rows,
-        draw=programs.once(lambda model, key: rows.batch(model, key, 32)),
+        loss=family.loss(n_lam=32, n_points=200),
         rank=32,
         damping=1e-3,
         key=jr.key(200 + job.seed),
         progress=False,
     )
     train(model, steps=2)  # compiles what comes after the first step
-    return train(model, steps=10**6, watch=watch.until(budget)).model
+    return train(model, steps=10**6, callback=watch.until(budget)).model
 
 
 def chosen(family: str, model: str) -> tuple[int, float]:

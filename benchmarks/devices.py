@@ -34,7 +34,6 @@ from common import QUICK, medians, text, timed, told, write
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import _blocks as devices
-from hyperpinn_eqx import _programs as programs
 from hyperpinn_eqx.paper.tables import markdown
 from hyperpinn_eqx.training import linear_system
 
@@ -51,6 +50,7 @@ if QUICK:
     GRADIENT, STEPS_OF = (4,), {"8 rows for each ν": {4: 8}}
 
 problem = hpx.Burgers()
+loss = hpx.PINNLoss(problem, *hpx.conditions(problem, key=jr.key(3)))
 MESHES = {
     n: jax.sharding.Mesh(jax.devices()[:n], ("lam",))
     for n in (1, 2)
@@ -67,15 +67,14 @@ def untrained() -> hpx.HyperPINN:
 @jax.jit
 def gradient(model: hpx.HyperPINN, batch: hpx.Batch) -> hpx.HyperPINN:
     """What one step of Adam asks for."""
-    return jax.grad(lambda model: hpx.pinn_loss(model, problem, batch).total)(model)
+    return jax.grad(lambda model: loss(model, batch).total)(model)
 
 
 def one_gradient(n_nu: int, mesh: jax.sharding.Mesh) -> Callable:
     """One gradient on a mesh, ready to be timed."""
-    batch = hpx.Batch(
-        hpx.log_uniform(problem.parameters, (n_nu,), key=jr.key(1)),
+    batch = loss.at(
+        hpx.log_uniform(problem.parameters, n_nu, key=jr.key(1)),
         hpx.uniform(problem.domain, (n_nu, POINTS), key=jr.key(2)),
-        *hpx.conditions(problem, key=jr.key(3)),
     )
     # As in a training: weights are everywhere, and each device has its own batch.
     model = devices.everywhere(mesh, untrained())
@@ -84,11 +83,12 @@ def one_gradient(n_nu: int, mesh: jax.sharding.Mesh) -> Callable:
     return lambda: devices.on(mesh, gradient)(model, batch)
 
 
-def rows_of() -> hpx.PINNRows:
-    """The loss as rows."""
-    return hpx.PINNRows(
+def step_loss(n_nu: int) -> hpx.PINNLoss:
+    """The loss of a Gauss-Newton step."""
+    return hpx.PINNLoss(
         problem,
         *hpx.conditions(problem, key=jr.key(3)),
+        n_lam=n_nu,
         n_points=STEP_POINTS,
         weight=hpx.slope_weight("x"),
     )
@@ -96,11 +96,9 @@ def rows_of() -> hpx.PINNRows:
 
 def one_step(n_nu: int, rank: int, mesh: jax.sharding.Mesh) -> float:
     """Median seconds of a Gauss-Newton step, all on one batch, the first left out."""
-    rows = rows_of()
     result = hpx.gauss_newton(
         untrained(),
-        rows,
-        programs.once(lambda model, key: rows.batch(model, key, n_nu)),
+        step_loss(n_nu),
         steps=STEPS,
         redraw=STEPS,
         # So large that the first trial of a step lowers the loss.
@@ -115,13 +113,13 @@ def one_step(n_nu: int, rank: int, mesh: jax.sharding.Mesh) -> float:
 
 def solution(n_nu: int, rank: int) -> float:
     """Median seconds of the solution of the dense system, on one device."""
-    model, rows = untrained(), rows_of()
-    lams, items = rows.batch(model, jr.key(4), n_nu)
+    model, loss = untrained(), step_loss(n_nu)
+    batch = loss.sample(model, key=jr.key(4))
     trained = jax.tree.map(lambda _: True, model)
-    system = linear_system.linearise(rows, rank, trained, model, lams, items, jr.key(5))
+    system = linear_system.linearise(loss, rank, trained, model, batch, jr.key(5))
 
     def solve() -> tuple:
-        return linear_system.solve(trained, model, lams, system, jnp.asarray(1.0))
+        return linear_system.solve(trained, model, batch.lam, system, jnp.asarray(1.0))
 
     jax.block_until_ready(solve())
     return statistics.median(timed(solve)[0] for _ in range(3))

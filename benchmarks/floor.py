@@ -38,22 +38,22 @@ def floor(symmetric: bool, nus: np.ndarray) -> dict:
     spec = hpx.MainNetSpec(
         experiment.main, problem.domain, odd="x" if symmetric else None
     )
-    rows = dataclasses.replace(experiment.rows(key=data_key), n_points=POINTS)
+    loss = dataclasses.replace(experiment.loss(key=data_key), n_points=POINTS)
     begun = time.perf_counter()
-    path = hpx.follow(
+    path = hpx.continuation(
         spec.init(key=net_key),
-        rows,
+        loss,
         jnp.asarray(nus)[:, None],
         first=FIRST,
         steps=STEPS,
         key=path_key,
-    )
+    ).model
     t, x = np.linspace(0, 1, 101), np.linspace(-1, 1, 256)
     errors = [
         hpx.on_grid(spec.unflatten(theta), t, x) - problem.exact(t[:, None], x, nu)
-        for nu, theta in zip(nus, path.model, strict=True)
+        for nu, theta in zip(nus, path.weights, strict=True)
     ]
-    centred = path.model - jnp.mean(path.model, axis=0, keepdims=True)
+    centred = path.weights - jnp.mean(path.weights, axis=0, keepdims=True)
     singular = np.linalg.svd(centred, compute_uv=False)
     return {
         "mse": [float(f"{np.mean(e**2):.4g}") for e in errors],

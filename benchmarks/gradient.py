@@ -23,11 +23,11 @@ M, N, DEPTH, ROUNDS = (4, 8, 2, 2) if QUICK else (64, 64, 6, 30)
 problem = hpx.Burgers()
 shape = hpx.MainNetSpec((2, *DEPTH * (8,), 1), problem.domain)
 model = hpx.HyperPINN(shape, problem.parameters, (32, 32, 32, 16), key=jr.key(0))
-batch = hpx.Batch(
-    hpx.log_uniform(problem.parameters, (M,), key=jr.key(1)),
-    hpx.uniform(problem.domain, (M, N), key=jr.key(2)),
-    *hpx.conditions(problem, key=jr.key(3)),
-)
+edges = hpx.conditions(problem, key=jr.key(3))
+lams = hpx.log_uniform(problem.parameters, M, key=jr.key(1))
+points = hpx.uniform(problem.domain, (M, N), key=jr.key(2))
+loss = hpx.PINNLoss(problem, *edges)
+batch = loss.at(lams, points)
 
 
 def nested_residual(u: Callable, tx: jax.Array, nu: jax.Array) -> jax.Array:
@@ -42,12 +42,12 @@ def misfit(u: Callable, tx: jax.Array) -> jax.Array:
     return u(tx) + jnp.where(tx[0] == 0, jnp.sin(jnp.pi * tx[1]), 0.0)
 
 
-data = jnp.concatenate([batch.initial, batch.boundary])
+data = jnp.concatenate(edges)
 
 
 def package(model: hpx.HyperPINN) -> jax.Array:
     """Hypernetwork once for each ν, all derivatives in one pass."""
-    return hpx.pinn_loss(model, problem, batch).total
+    return loss(model, batch).total
 
 
 def nested(model: hpx.HyperPINN) -> jax.Array:
@@ -59,7 +59,7 @@ def nested(model: hpx.HyperPINN) -> jax.Array:
         d = jax.vmap(lambda tx: misfit(u, tx))(data)
         return jnp.mean(r**2) + jnp.mean(d**2)
 
-    return jnp.mean(jax.vmap(one)(batch.lam, batch.points))
+    return jnp.mean(jax.vmap(one)(lams, points))
 
 
 def per_point(model: hpx.HyperPINN) -> jax.Array:
@@ -72,10 +72,10 @@ def per_point(model: hpx.HyperPINN) -> jax.Array:
     def miss(nu: jax.Array, tx: jax.Array) -> jax.Array:
         return misfit(lambda p: model(nu)(p), tx)
 
-    nus = jnp.repeat(batch.lam, batch.points.shape[1], axis=0)
-    r = jax.vmap(residual)(nus, batch.points.reshape(-1, 2))
-    nus = jnp.repeat(batch.lam, len(data), axis=0)
-    d = jax.vmap(miss)(nus, jnp.tile(data, (len(batch.lam), 1)))
+    nus = jnp.repeat(lams, N, axis=0)
+    r = jax.vmap(residual)(nus, points.reshape(-1, 2))
+    nus = jnp.repeat(lams, len(data), axis=0)
+    d = jax.vmap(miss)(nus, jnp.tile(data, (M, 1)))
     return jnp.mean(r**2) + jnp.mean(d**2)
 
 

@@ -25,7 +25,6 @@ import numpy as np
 from common import QUICK, medians, text, told, write
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import _programs as programs
 from hyperpinn_eqx.paper.tables import markdown
 
 FIXED = {"ν": 64, "points for each ν": 64, "width": 8}
@@ -45,6 +44,7 @@ if QUICK:
     FIXED["ν"] = FIXED_STEP["ν"] = 2
 
 problem = hpx.Burgers()
+loss = hpx.PINNLoss(problem, *hpx.conditions(problem, key=jr.key(3)))
 
 
 def untrained(width: int) -> hpx.HyperPINN:
@@ -56,15 +56,14 @@ def untrained(width: int) -> hpx.HyperPINN:
 @jax.jit
 def gradient(model: hpx.HyperPINN, batch: hpx.Batch) -> hpx.HyperPINN:
     """What one step of Adam asks for."""
-    return jax.grad(lambda model: hpx.pinn_loss(model, problem, batch).total)(model)
+    return jax.grad(lambda model: loss(model, batch).total)(model)
 
 
 def one_gradient(n_nu: int, n_points: int, width: int) -> Callable:
     """One gradient, ready to be timed."""
-    batch = hpx.Batch(
-        hpx.log_uniform(problem.parameters, (n_nu,), key=jr.key(1)),
+    batch = loss.at(
+        hpx.log_uniform(problem.parameters, n_nu, key=jr.key(1)),
         hpx.uniform(problem.domain, (n_nu, n_points), key=jr.key(2)),
-        *hpx.conditions(problem, key=jr.key(3)),
     )
     model = untrained(width)
     return lambda: gradient(model, batch)
@@ -72,16 +71,16 @@ def one_gradient(n_nu: int, n_points: int, width: int) -> Callable:
 
 def one_step(n_nu: int, n_points: int, width: int) -> float:
     """Median seconds of a Gauss-Newton step, all on one batch, the first left out."""
-    rows = hpx.PINNRows(
+    loss = hpx.PINNLoss(
         problem,
         *hpx.conditions(problem, key=jr.key(3)),
+        n_lam=n_nu,
         n_points=n_points,
         weight=hpx.slope_weight("x"),
     )
     result = hpx.gauss_newton(
         untrained(width),
-        rows,
-        programs.once(lambda model, key: rows.batch(model, key, n_nu)),
+        loss,
         steps=STEPS,
         redraw=STEPS,
         # So large that the first trial of a step lowers the loss.

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import QUICK, text, timed, told, write
-from spaces import chebyshev_nodes
+from spaces import chebyshev
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx.paper import WithoutBias
@@ -58,7 +58,7 @@ def burgers() -> Problem:
     nu = np.exp(rng.uniform(np.log(0.001), np.log(0.1), (CASES, 1)))
     t = np.sort(rng.uniform(0, 1, (CASES, OBSERVATIONS)), axis=1)
     x = rng.uniform(-1, 1, t.shape)
-    model, space = hpx.load_pretrained("burgers-hyperpinn"), chebyshev_nodes(GRID, x.ravel())
+    model, space = hpx.load_pretrained("burgers-hyperpinn"), chebyshev(GRID, x.ravel())
     start = jnp.asarray(-np.sin(np.pi * space.x), jnp.float32)
     term = dfx.ODETerm(lambda t, u, nu: space.advection(u) + nu * space.diffusion(u))
 

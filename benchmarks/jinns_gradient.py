@@ -37,22 +37,21 @@ model = hpx.HyperPINN(shape, problem.parameters, (32, 32, 32, 16), key=jr.key(0)
 x = hpx.uniform(hpx.Box(x=(-1, 1)), (N,), key=jr.key(3))
 t = hpx.uniform(hpx.Box(t=(0, 1)), (N,), key=jr.key(4))
 left, right = (jnp.concatenate([t, jnp.full_like(t, end)], axis=1) for end in (-1, 1))
-batch = hpx.Batch(
-    hpx.log_uniform(problem.parameters, (M,), key=jr.key(1)),
-    hpx.uniform(problem.domain, (M, N), key=jr.key(2)),
-    jnp.concatenate([jnp.zeros_like(x), x], axis=1),
-    jnp.concatenate([left, right]),
-)
+lams = hpx.log_uniform(problem.parameters, M, key=jr.key(1))
+inside = hpx.uniform(problem.domain, (M, N), key=jr.key(2))
+initial = jnp.concatenate([jnp.zeros_like(x), x], axis=1)
+full = hpx.PINNLoss(problem, initial, jnp.concatenate([left, right]))
+batch = full.at(lams, inside)
 
 
 def whole(model: hpx.HyperPINN) -> jax.Array:
     """Our loss."""
-    return hpx.pinn_loss(model, problem, batch).total
+    return full(model, batch).total
 
 
 def physics(model: hpx.HyperPINN) -> jax.Array:
     """Our loss without its data."""
-    return hpx.pinn_loss(model, problem, batch).terms["physics"]
+    return full(model, batch).terms["physics"]
 
 
 def ours(loss: Callable[[hpx.HyperPINN], jax.Array]) -> Way:
@@ -69,12 +68,12 @@ def ours(loss: Callable[[hpx.HyperPINN], jax.Array]) -> Way:
 def theirs(data: bool) -> tuple[Way, Way]:
     """Value and gradient of jinns' loss, with its data or without."""
     # jinns pairs every point, those of the conditions too, with a ν of its own.
-    nu = {"nu": jnp.repeat(batch.lam, N, axis=0)}
+    nu = {"nu": jnp.repeat(lams, N, axis=0)}
     walls = jnp.stack([left, right], axis=-1)
     u, weights = jinns_setup.network(model)
     params = jinns.parameters.Params(nn_params=weights, eq_params=nu)
     points = jinns.data.PDENonStatioBatch(
-        domain_batch=batch.points.reshape(-1, 2),
+        domain_batch=inside.reshape(-1, 2),
         initial_batch=jnp.tile(x, (M, 1)) if data else None,
         border_batch=jnp.tile(walls, (M, 1, 1)) if data else None,
     )

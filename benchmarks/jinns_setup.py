@@ -66,7 +66,7 @@ def network(
     main, axis = _layers(model.main.sizes), model.main.odd_axis
     # jinns feeds λ to its hypernetwork as it is. Ours scales log ν to [-1, 1] first:
     # as a layer without weights, jinns gets the same help.
-    sizes = (*(w.shape[1] for w in model.weights), model.head.shape[1], model.main.size)
+    sizes = (model.parameters.width, *model.trunk.hidden, model.main.size)
     hyper = ((model.parameters.scale,), *_layers(sizes))
     u, weights = jinns.nn.HyperPINN.create(
         eq_type="PDENonStatio",
@@ -98,8 +98,8 @@ def into(model: hpx.HyperPINN, u: Any, weights: Weights) -> hpx.HyperPINN:
 
 def leaves(model: hpx.HyperPINN) -> list[Array]:
     """Our weights in the order of jinns: layer by layer, the head last."""
-    trunk = [a for p in zip(model.weights, model.biases, strict=True) for a in p]
-    return [*trunk, model.head, model.theta0]
+    pairs = zip(model.trunk.weights, model.trunk.biases, strict=True)
+    return [*(a for pair in pairs for a in pair), model.head, model.theta0]
 
 
 def loss(u: Any, params: Params, *, data: float | None) -> Any:

@@ -93,14 +93,13 @@ def witnesses(
     """Residual and loss as roots of mean squares, relative to that of u."""
     point_key, edge_key = jr.split(key)
     points = hpx.uniform(problem.domain, (2000,), key=point_key)
-    edges = hpx.conditions(problem, 400, 400, key=edge_key)
+    loss = hpx.PINNLoss(problem, *hpx.conditions(problem, 400, 400, key=edge_key))
 
     def one(lam: jax.Array) -> tuple[jax.Array, jax.Array]:
-        batch = hpx.Batch(lam[None], points[None], *edges)
-        loss = hpx.pinn_loss(model, problem, batch)
+        found = loss(model, loss.at(lam[None], points[None]))
         u = hpx.jets(model(lam), points, (), problem.domain.names).value
         size = jnp.mean(u**2)
-        return jnp.sqrt(loss.terms["physics"] / size), jnp.sqrt(loss.total / size)
+        return jnp.sqrt(found.terms["physics"] / size), jnp.sqrt(found.total / size)
 
     return jax.lax.map(one, lams)
 
@@ -151,12 +150,14 @@ def too_small() -> list[dict[str, Any]]:
     problem, rows = hpx.Transport(), list[dict[str, Any]]()
     lam = np.array([[0.5, 0.01, 1.0]])
     edges = hpx.conditions(problem, 100, 200, key=jr.key(5))
-    loss = hpx.PINNRows(problem, *edges, n_points=1000)
+    loss = hpx.PINNLoss(problem, *edges, n_points=1000)
     for hidden in SMALL:
         spec = hpx.MainNetSpec((2, *hidden, 1), problem.domain)
         start, key = spec.init(key=jr.key(6)), jr.key(7)
-        path = hpx.follow(start, loss, lam, first=STEPS, key=key, progress=False).model
-        model = hpx.SingleNet(spec.unflatten(path[0]), problem.parameters)
+        path = hpx.continuation(
+            start, loss, lam, first=STEPS, key=key, progress=False
+        ).model
+        model = hpx.SingleNet(spec.unflatten(path.weights[0]), problem.parameters)
         error = hpx.family_error(model, problem, n_t=41, lams=lam).relative_l2[0]
         found = [
             hpx.estimate_error(model, problem, lams=lam, key=jr.key(i)).relative_l2[0]

@@ -153,6 +153,53 @@ def heat():
 
 
 @pytest.fixture
+def steady():
+    """Makes a family for q, on [0, 1] or on another domain, of what it says."""
+
+    def make(residual, derivatives=("xx",), known=None, **domain):
+        body = {
+            "domain": hpx.Box(**domain or {"x": (0, 1)}),
+            "parameters": hpx.Box(q=(0.5, 2.0)),
+            "derivatives": derivatives,
+            "residual": lambda self, u, x, lam: residual(u, x, lam),
+        }
+        if known is not None:
+            asked = "initial" if "t" in domain else "boundary"
+            body[asked] = lambda self, x, lam: known(x, lam)
+        return type("Some", (hpx.AbstractPDE,), body)()
+
+    return make
+
+
+@pytest.fixture
+def rod():
+    """A cooling rod of conductivity k and source q, in units of its author's choice."""
+
+    def make(time=1.0, length=1.0, heat=1.0, offset=0.0, equation=1.0):
+        class Rod(hpx.AbstractPDE):
+            domain = hpx.Box(t=(0.0, time), x=(0.0, length))
+            parameters = hpx.Box(
+                k=(0.01 * length**2 / time, length**2 / time, "log"),
+                q=(0.0, heat / time),
+            )
+            derivatives = ("t", "xx")
+
+            def residual(self, u, tx, lam):
+                k, q = lam
+                return equation * (u.t - k * u.xx - q * jnp.sin(tx[1] / length))
+
+            def initial(self, tx, lam):
+                return offset + heat * jnp.sin(jnp.pi * tx[1] / length)
+
+            def boundary(self, tx, lam):
+                return offset + 0 * tx[1]
+
+        return Rod()
+
+    return make
+
+
+@pytest.fixture
 def hyper(heat, getkey):
     """A tiny HyperPINN for the heat equation: 25 weights in the main network."""
     main = hpx.MainNetSpec((2, 4, 2, 1), heat.domain)
@@ -164,6 +211,13 @@ def concat(heat, getkey):
     """A tiny baseline for the heat equation."""
     main = hpx.MainNetSpec((2, 4, 2, 1), heat.domain)
     return eqx.filter_jit(hpx.ConcatPINN)(main, heat.parameters, key=getkey())
+
+
+@pytest.fixture
+def heat_loss(heat):
+    """Its loss on small batches, of three λ."""
+    edges = eqx.filter_jit(hpx.conditions)(heat, 3, 3, key=jr.key(2))
+    return hpx.PINNLoss(heat, *edges, n_lam=3, n_points=8, adaptive=False)
 
 
 @pytest.fixture(params=["hyper", "concat"])

@@ -21,9 +21,7 @@ import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import _blocks as devices
-from hyperpinn_eqx import _programs as programs
 from hyperpinn_eqx.training.journal import Journal, Stopped
-from hyperpinn_eqx.training.linear_system import System
 
 MESHES = {
     "lam": lambda: jax.make_mesh((4,), ("lam",)),
@@ -49,20 +47,11 @@ def differs(result, model):
     return not np.allclose(jax.tree.leaves(result.model)[0], jax.tree.leaves(model)[0])
 
 
-def pinn(problem, n_lam=6, n_points=10):
-    """A loss that draws its batch; neither number is a multiple of four."""
+def pinn(problem, **options):
     edges = hpx.conditions(problem, 3, 3, key=jr.key(2))
-
-    def loss(model, key):
-        keys = jr.split(key)
-        batch = hpx.Batch(
-            hpx.log_uniform(problem.parameters, (n_lam,), key=keys[0]),
-            hpx.uniform(problem.domain, (n_lam, n_points), key=keys[1]),
-            *edges,
-        )
-        return hpx.pinn_loss(model, problem, batch)
-
-    return loss
+    # Neither number is a multiple of four.
+    sizes = {"n_lam": 6, "n_points": 10, "adaptive": False}
+    return hpx.PINNLoss(problem, *edges, **sizes | options)
 
 
 def fitted(model, loss, mesh, **options):
@@ -70,91 +59,96 @@ def fitted(model, loss, mesh, **options):
     return hpx.fit(model, loss, optax.adam(1e-2), mesh=mesh, **options)
 
 
+def newton(model, loss, mesh, **options):
+    options = {"steps": 4, "redraw": 2, "key": jr.key(4), "progress": False} | options
+    return hpx.gauss_newton(model, loss, mesh=mesh, **{"rank": 4} | options)
+
+
+# --- The same numbers ----------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("which", "meshes"), [("hyper", ("lam", "both")), ("concat", ("points",))]
+    ("which", "mesh", "adaptive"),
+    [("hyper", "lam", False), ("hyper", "both", True), ("concat", "points", False)],
 )
-def test_fit_gives_the_same_on_several_devices(x64, which, meshes, heat, request):
-    model = request.getfixturevalue(which)
-    one = fitted(model, pinn(heat), None)
+def test_fit_gives_the_same_on_several_devices(
+    x64, which, mesh, adaptive, heat, request
+):
+    model, loss = request.getfixturevalue(which), pinn(heat, adaptive=adaptive)
+    one = fitted(model, loss, None)
     assert differs(one, model)
-    for name in meshes:
-        close(fitted(model, pinn(heat), MESHES[name]()), one)
+    close(fitted(model, loss, MESHES[mesh]()), one)
 
 
-@pytest.mark.parametrize("mesh", ["lam", "both"])
-def test_blocks_of_many_lambda_are_split_too(x64, mesh, heat, hyper, monkeypatch):
-    # Six λ of 16 evaluations each: blocks of two, on four devices or on two times two.
+def test_blocks_of_many_lambda_are_split_too(x64, heat, hyper, monkeypatch):
+    alone = fitted(hyper, pinn(heat), None)
+    # Six λ of 16 evaluations each: blocks of two, also on two devices times two.
     monkeypatch.setattr(devices, "_at_once", lambda: 32)
-    loss = pinn(heat)
-    alone = fitted(hyper, loss, None)
-    assert differs(alone, hyper)
-    close(fitted(hyper, loss, MESHES[mesh]()), alone)
+    for mesh in (None, MESHES["both"]()):
+        close(fitted(hyper, pinn(heat), mesh), alone)
 
 
 def test_a_multistep_loss_gives_the_same(x64, getkey):
     box = hpx.Box(rho=(0.0, 2.0))
     main = hpx.MainNetSpec((2, 4, 2), hpx.Box(x=(-1, 1), y=(-1, 1)))
     model = eqx.filter_jit(hpx.HyperPINN)(main, box, (3,), key=getkey())
-    lam = jnp.linspace(0, 2, 6)[:, None]
-    windows = hpx.uniform(main.inputs, (6, 10, 2), key=getkey())
-    scheme, scale = hpx.adams_moulton(1), jnp.ones(2)
-
-    def loss(model, key):
-        return hpx.multistep_loss(
-            model, lam, windows, scheme=scheme, dt=0.1, scale=scale
-        )
-
+    states = hpx.uniform(main.inputs, (6, 2, 9), key=getkey())
+    lam, finished = jnp.linspace(0, 2, 6)[:, None], np.ones((6, 2), bool)
+    data = hpx.Trajectories(lam, states, 0.1, finished)
+    loss = hpx.MultistepLoss(data, hpx.adams_moulton(1), [1.0, 2.0], n_windows=10)
     one = fitted(model, loss, None)
     assert differs(one, model)
-    for name in ("lam", "both"):
-        close(fitted(model, loss, MESHES[name]()), one)
-
-
-def newton(model, problem, mesh, rank=4, n_lam=3, **options):
-    initial, boundary = hpx.conditions(problem, 3, 3, key=jr.key(3))
-    rows = hpx.PINNRows(problem, initial, boundary, n_points=8)
-    options = {"steps": 4, "redraw": 2, "key": jr.key(4), "progress": False} | options
-    return hpx.gauss_newton(
-        model,
-        rows,
-        lambda model, key: rows.batch(model, key, n_lam),
-        rank=rank,
-        mesh=mesh,
-        **options,
-    )
+    close(fitted(model, loss, MESHES["both"]()), one)
 
 
 @pytest.mark.parametrize(
-    ("which", "meshes", "rank", "frozen"),
+    ("which", "mesh", "options"),
     [
         # The kernel of a hypernetwork; J Jᵀ from J; JᵀJ.
-        ("hyper", ("points", "both"), 4, None),
-        ("hyper", ("lam",), 4, lambda model: model.trunk),
-        ("concat", ("both",), 20, None),
+        ("hyper", "both", {}),
+        ("hyper", "lam", {"frozen": lambda model: model.trunk}),
+        ("concat", "both", {"rank": 20}),
     ],
 )
-def test_gauss_newton_gives_the_same(x64, which, meshes, rank, frozen, heat, request):
+def test_gauss_newton_gives_the_same(x64, which, mesh, options, heat_loss, request):
     model = request.getfixturevalue(which)
-    one = newton(model, heat, None, rank, frozen=frozen)
+    one = newton(model, heat_loss, None, **options)
     # Steps 1 and 3 draw a batch, the others lower the loss on it.
     assert np.all(np.diff(one.history["total"])[[0, 2]] < 0)
-    for name in meshes:
-        close(newton(model, heat, MESHES[name](), rank, frozen=frozen), one)
+    close(newton(model, heat_loss, MESHES[mesh](), **options), one)
+
+
+def test_maps_and_sums_over_lam_are_those_of_one_device(x64):
+    xs = (jr.normal(jr.key(0), (7, 3)), jnp.arange(7.0))
+    # A derivative by what all devices hold must stay that of one λ.
+    a = jnp.array([2.0, 3.0, 5.0])
+
+    def slope(pair):
+        return {"slope": jax.grad(lambda a: jnp.sum(a**2 * pair[0]) * pair[1])(a)}
+
+    expected = np.stack([2 * np.array(a) * x * y for x, y in zip(*xs, strict=True)])
+    for name in ("lam", "points", "both"):
+        mesh = devices.checked(MESHES[name]())
+        for one in (devices.map_lam, devices.sum_lam):
+            found = devices.on(mesh, jax.jit(lambda xs, one=one: one(slope, xs)))(xs)
+            wanted = expected if one is devices.map_lam else expected.sum(0)
+            np.testing.assert_allclose(found["slope"], wanted, rtol=1e-13)
+
+
+# --- Each device does its share ------------------------------------------------------
 
 
 def compiled(loss, model, mesh):
-    gradient = jax.jit(jax.grad(lambda model: loss(model, jr.key(0)).total))
+    batch = loss.sample(model, key=jr.key(0))
+    gradient = jax.jit(jax.grad(lambda model: loss(model, batch).total))
     lowered = devices.on(mesh, gradient.lower)(devices.everywhere(mesh, model))
     return lowered.compile()
 
 
-@pytest.mark.parametrize("width", [4, 20])
-def test_each_device_does_its_share_of_a_gradient(width, heat, getkey):
-    main = hpx.MainNetSpec((2, width, width, 1), heat.domain)
-    model = eqx.filter_jit(hpx.HyperPINN)(main, heat.parameters, (3,), key=getkey())
-    loss = pinn(heat, 8, 256)
-    one = compiled(loss, model, None)
-    each = compiled(loss, model, devices.checked(MESHES["both"]()))
+def test_each_device_does_its_share_of_a_gradient(heat, hyper):
+    loss = pinn(heat, n_lam=8, n_points=256)
+    one = compiled(loss, hyper, None)
+    each = compiled(loss, hyper, devices.checked(MESHES["both"]()))
     assert each.cost_analysis()["flops"] < 0.3 * one.cost_analysis()["flops"]
     # Only sums over devices: nothing else has to travel.
     text = each.as_text()
@@ -176,96 +170,49 @@ def test_fit_runs_a_loss_of_the_users_on_its_mesh():
     assert len(result.model.sharding.device_set) == 1
 
 
-def test_each_device_has_the_rows_of_its_own_lam(x64, heat, hyper, monkeypatch):
-    original, found = programs.once, []
-
-    def once(function):
-        run = original(function)
-
-        def recorded(*args):
-            value = run(*args)
-            if isinstance(value, System):
-                found.append(value.rows)
-            return value
-
-        return recorded
-
-    monkeypatch.setattr(programs, "once", once)
-    newton(hyper, heat, MESHES["both"](), n_lam=4, steps=1)
-    (rows,) = found
-    assert [s.data.shape[0] for s in rows.addressable_shards] == [2, 2, 2, 2]
-
-
-def test_the_points_of_a_row_are_split(x64, heat, hyper):
+def test_the_points_of_a_term_are_split(x64, heat, hyper):
     mesh = devices.checked(MESHES["points"]())
-    rows = hpx.PINNRows(heat, jnp.zeros((3, 2)), jnp.zeros((3, 2)), n_points=1000)
-    lams, items = rows.batch(hyper, jr.key(0), 2)
+    loss = pinn(heat, n_lam=2, n_points=1000)
+    batch = loss.sample(hyper, key=jr.key(0))
     total = eqx.filter_jit(sys.modules["hyperpinn_eqx.training.gauss_newton"]._total)
     flops = []
     for m in (None, mesh):
-        args = devices.everywhere(m, (rows, hyper, lams, items))
+        args = devices.everywhere(m, (loss, hyper, batch))
         done = devices.on(m, total.lower)(*args).compile()
         flops.append(done.compiled.cost_analysis()["flops"])
     assert flops[1] < 0.3 * flops[0]
 
 
-def test_a_run_goes_on_with_other_devices(x64, heat, hyper, stop_at, tmp_path):
-    path = tmp_path / "fit.journal"
-    with pytest.raises(Stopped, match="step 2"):
-        journal = stop_at("fit", 2)(path, {})
-        fitted(hyper, pinn(heat), MESHES["both"](), journal=journal)
-    two = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("lam",))
-    resumed = fitted(hyper, pinn(heat), two, journal=Journal(path, {}, resume=True))
-    close(resumed, fitted(hyper, pinn(heat), None))
+# --- Going on, and what is seen from outside -----------------------------------------
 
 
-def test_gauss_newton_goes_on_with_other_devices(x64, heat, hyper, stop_at, tmp_path):
-    path = tmp_path / "newton.journal"
-    with pytest.raises(Stopped, match="step 3"):
-        journal = stop_at("gauss-newton", 3)(path, {})
-        newton(hyper, heat, MESHES["both"](), journal=journal)
-    journal = Journal(path, {}, resume=True)
-    close(newton(hyper, heat, None, journal=journal), newton(hyper, heat, None))
-
-
-@pytest.mark.parametrize("train", [fitted, newton])
-def test_a_watch_sees_ordinary_arrays(x64, train, heat, hyper):
+@pytest.mark.parametrize(
+    ("train", "name", "at"), [(fitted, "fit", 2), (newton, "gauss-newton", 3)]
+)
+def test_a_run_goes_on_with_other_devices(
+    x64, train, name, at, heat_loss, hyper, stop_at, tmp_path
+):
+    path = tmp_path / "some.journal"
     seen = []
 
-    def watch(model, seconds):
+    def callback(model, seconds):
+        # It gets ordinary arrays.
         seen.extend(len(a.sharding.device_set) for a in jax.tree.leaves(model))
         return {}
 
-    task = pinn(heat) if train is fitted else heat
-    train(hyper, task, MESHES["both"](), steps=1, watch=watch)
-    assert set(seen) == {1}
-
-
-def test_maps_and_sums_over_lam_are_those_of_one_device(x64):
-    xs = (jr.normal(jr.key(0), (7, 3)), jnp.arange(7.0))
-    # A derivative by what all devices hold must stay that of one λ.
-    a = jnp.array([2.0, 3.0, 5.0])
-
-    def slope(pair):
-        return {"slope": jax.grad(lambda a: jnp.sum(a**2 * pair[0]) * pair[1])(a)}
-
-    expected = np.stack([2 * np.array(a) * x * y for x, y in zip(*xs, strict=True)])
-    for name in ("lam", "points", "both"):
-        mesh = devices.checked(MESHES[name]())
-        for one in (devices.map_lam, devices.sum_lam):
-            found = devices.on(mesh, jax.jit(lambda xs, one=one: one(slope, xs)))(xs)
-            wanted = expected if one is devices.map_lam else expected.sum(0)
-            np.testing.assert_allclose(found["slope"], wanted, rtol=1e-13)
+    options = {"journal": stop_at(name, at)(path, {}), "callback": callback}
+    with pytest.raises(Stopped, match=f"step {at}"):
+        train(hyper, heat_loss, MESHES["both"](), **options)
+    assert {*seen} == {1}
+    two = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("lam",))
+    options = {"journal": Journal(path, {}, resume=True)}
+    close(train(hyper, heat_loss, two, **options), train(hyper, heat_loss, None))
 
 
 @pytest.mark.parametrize("train", [fitted, newton])
-def test_a_wrong_mesh_is_an_error(x64, unchecked, train, heat, hyper):
-    task = pinn(heat) if train is fitted else heat
-    other = jax.make_mesh((2, 2), ("lam", "batch"))
-    with pytest.raises(ValueError, match=r"axes \('lam', 'batch'\), expected 'lam'"):
-        train(hyper, task, other)
-    with pytest.raises(TypeError, match=r"mesh = 4, expected a Mesh"):
-        train(hyper, task, 4)
+def test_a_mesh_has_the_right_axes(x64, train, heat_loss, hyper):
+    with pytest.raises(ValueError, match="mesh.*batch"):
+        train(hyper, heat_loss, jax.make_mesh((2, 2), ("lam", "batch")))
 
 
 def test_shard_changes_nothing_without_a_mesh():
@@ -279,10 +226,13 @@ def test_shard_changes_nothing_without_a_mesh():
 def test_shard_takes_names_of_axes_that_are_there(unchecked):
     x = jnp.ones((3, 2))
     for axes in (("t",), ("lam", "lam"), (0,), ([],)):
-        with pytest.raises(ValueError, match=r"axes = .*expected 'lam'"):
+        with pytest.raises(ValueError, match="axes"):
             hpx.shard(x, *axes)
-    with pytest.raises(ValueError, match=r"values has shape \(3,\), expected an axis"):
+    with pytest.raises(ValueError, match=r"values.*\(3,\)"):
         hpx.shard((x, x[:, 0]), "lam", "points")
+
+
+# --- Several processes ---------------------------------------------------------------
 
 
 def shared(mesh, path, **options):
@@ -291,9 +241,8 @@ def shared(mesh, path, **options):
     main = hpx.MainNetSpec((2, 3, 3, 1), problem.domain)
     model = hpx.HyperPINN(main, problem.parameters, (3,), key=jr.key(0))
     with Journal(path, {}, resume=True, every=0.0) as journal:
-        return fitted(
-            model, pinn(problem), mesh, steps=6, chunk=2, journal=journal, **options
-        )
+        loss, options = pinn(problem), options | {"steps": 6, "journal": journal}
+        return fitted(model, loss, mesh, **options)
 
 
 def process(number, port, path):
@@ -309,7 +258,7 @@ def process(number, port, path):
         return {}
 
     with contextlib.suppress(Stopped):
-        shared(MESHES["both"](), path, watch=stop)
+        shared(MESHES["both"](), path, callback=stop)
         raise AssertionError("it was not stopped")
 
 
@@ -351,20 +300,11 @@ def test_two_processes_stop_together_and_one_goes_on(x64, tmp_path):
     assert [one.returncode for one in running] == [0, 0], told
     steps = []
     resumed = shared(
-        None, path, watch=lambda model, seconds: steps.append(seconds) or {}
+        None, path, callback=lambda model, seconds: steps.append(seconds) or {}
     )
     # Two of three chunks were left to do.
     assert len(steps) == 2
     close(resumed, shared(None, tmp_path / "alone.journal"))
-
-
-def test_junk(throw_junk_at):
-    throw_junk_at(hpx.shard, values=jnp.ones((4, 2)), only=[])
-    for bad in (("lam", "lam"), ("x",), (None,), ("lam", "points", "lam")):
-        with pytest.raises(ValueError, match="axes = .*, expected 'lam', 'points'"):
-            hpx.shard(jnp.ones((4, 2, 2)), *bad)
-    with pytest.raises(ValueError, match="values has shape"):
-        hpx.shard(jnp.ones(4), "lam", "points")
 
 
 if __name__ == "__main__":

@@ -57,102 +57,101 @@ def tiny(monkeypatch):
     )
 
 
-def test_the_seed_decides_the_weights(tmp_path):
-    def weights(folder, seed):
-        folder = tmp_path / folder
-        main(["train", "tiny", "--seed", seed, "--out", str(folder)])
-        return (folder / "tiny.eqx").read_bytes().split(b"\n", 1)[1]
-
-    assert weights("first", "4") == weights("again", "4")
-
-
-def test_the_papers_recipe_goes_to_files_of_its_own(tmp_path, capsys):
-    assert main(["train", "tiny", "--recipe", "paper", "--out", str(tmp_path)]) == 0
-    assert "tiny-paper.eqx and .json" in capsys.readouterr().out
-    names = {file.name for file in tmp_path.iterdir()}
-    assert names == {"tiny-paper.eqx", "tiny-paper.json"}
-
-
-def test_a_stopped_training_says_how_to_go_on(tmp_path, capsys, monkeypatch):
-    def stop(*args, **options):
-        raise Stopped("SIGINT: step 2 of '1/2 Adam' is saved in tiny.journal")
-
-    command = ["train", "tiny", "--out", str(tmp_path)]
-    with monkeypatch.context() as patch:
-        patch.setattr(paper, "train", stop)
-        assert main(command) == 130
-    err = capsys.readouterr().err
-    assert "step 2" in err and "--resume" in err
-    # Nothing there to go on with: it starts from the beginning.
-    assert main([*command, "--resume"]) == 0
-
-
-def test_evaluate_prints_the_table(capsys):
-    assert main(["evaluate", "burgers-hyperpinn"]) == 0
-    out, err = capsys.readouterr()
-    assert "| burgers-hyperpinn | 9385 | 393 | 1.9e-05 |" in out
-    assert err == ""
-
-
-def test_evaluate_without_a_name_evaluates_every_shipped_model(capsys):
-    assert main(["evaluate"]) == 0
-    out = capsys.readouterr().out
-    for name in hpx.pretrained_names():
-        assert f"| {name} |" in out
-
-
-def test_models_go_to_the_table_of_their_equation(capsys, tmp_path, getkey):
-    # Another range of ν is still Burgers' equation, where the card says so.
-    wide = hpx.Box(nu=(1e-3, 1.0, "log"))
-    main_net = hpx.MainNetSpec((2, 3, 1), hpx.Burgers().domain)
-    path = str(tmp_path / "wide.eqx")
-    model = hpx.ConcatPINN(main_net, wide, key=getkey())
-    hpx.save(path, model, {"equation": paper.BurgersExperiment.equation})
-    transport = hpx.Transport()
-    main_net = hpx.MainNetSpec((2, 3, 1), transport.domain)
-    pulse = str(tmp_path / "pulse.eqx")
-    hpx.save(pulse, hpx.ConcatPINN(main_net, transport.parameters, key=getkey()))
-    assert main(["evaluate", pulse, path, "lorenz-small"]) == 0
-    papers, family = capsys.readouterr().out.split("Beyond the paper")
-    assert f"| {path} | 16 | 13 |" in papers and "| lorenz-small | Lorenz |" in papers
-    assert f"| {pulse} | 22 | 13 |" in family
-    assert f"| {pulse} | c | D | r | relative L2 error |" in family
-
-
-def test_a_file_of_an_unknown_equation_is_an_error(capsys, tmp_path, heat, getkey):
-    main_net = hpx.MainNetSpec((2, 3, 1), heat.domain)
-    path = tmp_path / "heat.eqx"
-    hpx.save(path, hpx.ConcatPINN(main_net, heat.parameters, key=getkey()))
-    assert main(["evaluate", "burgers-hyperpinn", str(path)]) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1
-    assert str(path) in err and "kappa" in err
-    for experiment in paper.EXPERIMENTS.values():
-        assert experiment.equation in err
+def files_in(folder):
+    return {file.name for file in folder.iterdir()}
 
 
 def test_train_writes_a_model_that_can_be_evaluated(capsys, tmp_path):
     assert main(["train", "tiny", "--seed", "5", "--out", str(tmp_path)]) == 0
-    out = capsys.readouterr().out
-    assert "mse = " in out and str(tmp_path) in out
+    told = capsys.readouterr().out
+    assert "mse = " in told and str(tmp_path) in told
     assert json.loads((tmp_path / "tiny.json").read_text("utf-8"))["seed"] == 5
     assert main(["evaluate", str(tmp_path / "tiny.eqx")]) == 0
     assert "tiny.eqx | 16 | 13 | - |" in capsys.readouterr().out
 
 
+def test_the_papers_recipe_goes_to_files_of_its_own(tmp_path, capsys):
+    assert main(["train", "tiny", "--recipe", "paper", "--out", str(tmp_path)]) == 0
+    assert "tiny-paper.eqx" in capsys.readouterr().out
+    assert files_in(tmp_path) == {"tiny-paper.eqx", "tiny-paper.json"}
+
+
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("error", "status", "told"),
     [
-        (["evaluate", "nobody"], "name = 'nobody', expected one of "),
-        (["train", "nobody"], "name = 'nobody', expected one of "),
-        (["evaluate", "nowhere/nothing.eqx"], "nowhere/nothing.eqx"),
+        (Stopped("SIGINT: step 2 is saved"), 130, "--resume"),
+        (hpx.TrainingStopped("step 2", hpx.FitResult(0, {}, 0)), 1, "error: "),
+        (OSError("step 2: disk full"), 2, "error: "),
     ],
+    ids=repr,
 )
-def test_a_wrong_name_is_an_error_without_a_traceback(arguments, said, capsys):
+def test_what_ends_a_training_is_told(error, status, told, capsys, monkeypatch):
+    def stop(experiment, *, seed, out, resume):
+        assert (seed, str(out), resume) == (7, "there", True)
+        raise error
+
+    monkeypatch.setattr(paper, "train", stop)
+    command = ["train", "tiny", "--seed", "7", "--out", "there", "--resume"]
+    assert main(command) == status
+    err = capsys.readouterr().err
+    assert "step 2" in err and told in err
+
+
+def test_a_file_that_it_cannot_resume_stays_as_it_is(tmp_path, capsys):
+    path = tmp_path / "tiny.journal"
+    path.write_bytes(b"a picture")
+    assert main(["train", "tiny", "--resume", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {path}: ")
+    assert path.read_bytes() == b"a picture" and files_in(tmp_path) == {path.name}
+
+
+@pytest.mark.slow
+def test_evaluate_without_a_name_evaluates_every_shipped_model(capsys):
+    assert main(["evaluate"]) == 0
+    out, err = capsys.readouterr()
+    assert all(f"| {name} |" in out for name in hpx.pretrained_names()) and err == ""
+    assert "| burgers-hyperpinn | 9385 | 393 | 1.9e-05 |" in out
+
+
+def save(path, problem, *card, parameters=None):
+    shape = hpx.MainNetSpec((2, 3, 1), problem.domain)
+    box = parameters or problem.parameters
+    hpx.save(path, hpx.ConcatPINN(shape, box, key=jax.random.key(0)), *card)
+    return str(path)
+
+
+def test_models_go_to_the_table_of_their_equation(capsys, tmp_path):
+    # Another range of ν is still Burgers' equation, where the card says so.
+    card = {"equation": paper.BurgersExperiment.equation}
+    wide = hpx.Box(nu=(1e-3, 1.0, "log"))
+    path = save(tmp_path / "wide.eqx", hpx.Burgers(), card, parameters=wide)
+    pulse = save(tmp_path / "pulse.eqx", hpx.Transport())
+    assert main(["evaluate", pulse, path, "lorenz-small"]) == 0
+    papers, family = capsys.readouterr().out.split("Beyond the paper")
+    assert f"| {path} | 16 | 13 |" in papers and "| lorenz-small | Lorenz |" in papers
+    assert f"| {pulse} | 22 | 13 |" in family
+    assert f"| {pulse} | c | D | r |" in family
+
+
+def error_of(arguments, capsys):
+    """The one line that is told in place of a traceback."""
     assert main(arguments) == 2
     out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ") and said in err and err.count("\n") == 1
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "train"])
+@pytest.mark.parametrize("name", ["nobody", "nowhere/nothing.eqx"])
+def test_a_wrong_name_is_an_error_without_a_traceback(command, name, capsys):
+    assert name in error_of([command, name], capsys)
+
+
+def test_a_file_of_an_unknown_equation_is_an_error(capsys, tmp_path, heat):
+    path = save(tmp_path / "heat.eqx", heat)
+    err = error_of(["evaluate", "burgers-hyperpinn", path], capsys)
+    known = {experiment.equation for experiment in paper.EXPERIMENTS.values()}
+    assert all(part in err for part in (path, "kappa", *known))
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["train"], ["evaluate", "--fast"]])
@@ -165,10 +164,6 @@ def test_a_wrong_command_prints_the_usage(arguments, capsys):
 
 @pytest.mark.slow
 def test_it_runs_as_a_module():
-    done = subprocess.run(
-        [sys.executable, "-m", "hyperpinn_eqx", "evaluate", "nobody"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert "name = 'nobody'" in done.stderr
+    command = [sys.executable, "-m", "hyperpinn_eqx", "evaluate", "nobody"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "nobody" in done.stderr

@@ -43,11 +43,15 @@ def test_arrays_that_are_closed_over_compile_once(kind):
     assert len(programs._executables) == 1
 
 
-def test_another_program_is_compiled():
-    for power in (1, 2):
-        found = programs.call(lambda x: x**power, jnp.full(2, 3.0))  # noqa: B023
+def test_other_programs_are_compiled_and_so_many_kept(monkeypatch):
+    monkeypatch.setattr(programs, "_MOST", 3)
+    for i, (power, n) in enumerate(((1, 1), (2, 1), (2, 2), (2, 3)), start=1):
+        found = programs.call(lambda x: x**power, jnp.full(n, 3.0))  # noqa: B023
         np.testing.assert_array_equal(found, 3.0**power)
-    assert len(programs._executables) == 2
+        assert len(programs._executables) == min(i, 3)
+    with jax.enable_x64(True):
+        assert programs.call(lambda: jnp.zeros(2)).dtype == jnp.float64
+    assert programs.call(lambda: jnp.zeros(2)).dtype == jnp.float32
 
 
 def test_what_a_program_calls_back_is_that_of_the_call():
@@ -112,13 +116,6 @@ def test_nothing_that_a_function_closes_over_stays_alive():
     assert [ref() for ref in refs] == [None, None]
 
 
-def test_only_so_many_executables_are_kept(monkeypatch):
-    monkeypatch.setattr(programs, "_MOST", 3)
-    for n in range(1, 6):
-        programs.call(jnp.sum, jnp.ones(n))
-    assert len(programs._executables) == 3
-
-
 def test_a_loop_may_hold_on_to_what_it_began_with():
     def line(x, power):
         return slope * x**power
@@ -131,20 +128,11 @@ def test_a_loop_may_hold_on_to_what_it_began_with():
     # Other arguments are another program.
     assert run(jnp.array(3.0), 2) == 45.0
     np.testing.assert_array_equal(run(jnp.full(2, 3.0), 1), 15.0)
-
-
-def test_numpy_arrays_are_inputs_too():
-    run = programs.once(lambda x: 2 * x)
+    # Arrays of NumPy are inputs too.
     at = np.ones(3, np.float32)
-    np.testing.assert_array_equal(run(at), 2.0)
-    at[:] = 4.0
-    np.testing.assert_array_equal(run(at), 8.0)
-
-
-def test_precisions_are_different_programs():
-    with jax.enable_x64(True):
-        assert programs.call(lambda: jnp.zeros(2)).dtype == jnp.float64
-    assert programs.call(lambda: jnp.zeros(2)).dtype == jnp.float32
+    for value in (1.0, 4.0):
+        at[:] = value
+        np.testing.assert_array_equal(run(at, 1), 5 * value)
 
 
 def test_a_loss_may_be_split_over_a_mesh():

@@ -39,6 +39,8 @@ class Unmarked(ast.NodeTransformer):
     def visit_Subscript(self, node):
         self.generic_visit(node)
         mark = getattr(node.value, "id", None)
+        if mark == "Annotated":
+            return node.slice.elts[0]
         return node.slice if mark in ("Finite", "MayBeEmpty") else node
 
 

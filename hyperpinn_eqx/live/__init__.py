@@ -133,7 +133,7 @@ def _script() -> str:
 def _weights(model: HyperPINN) -> dict[str, Any]:
     """The model as JSON-able data, its weights in the order in which they are used."""
     dtype = np.dtype(dtype_of(model))
-    layers = [*zip(model.weights, model.biases, strict=True)]
+    layers = zip(model.trunk.weights, model.trunk.biases, strict=True)
     leaves = [a for pair in layers for a in pair] + [model.head, model.theta0]
     flat = np.concatenate([np.ravel(a) for a in leaves]).astype(dtype.newbyteorder("<"))
     if not np.all(np.isfinite(flat)):

@@ -23,7 +23,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from .. import _arguments as checks
 from .._arguments import Count, checked
 from ..box import Box
-from .hyper import start_trunk, trunk_features
+from .hyper import Trunk
 from .main import MainNet, MainNetSpec
 from .model import AbstractModel
 
@@ -99,27 +99,22 @@ _START = 0.2
 
 
 class Modulator(eqx.Module):
-    """The small network m(λ) = H z(λ): hidden layers with tanh, then a linear head."""
+    """The small network m(λ) = H z(λ): a trunk, then a linear head."""
 
-    weights: tuple[Float[Array, "_ _"], ...]
-    biases: tuple[Float[Array, " _"], ...]
+    trunk: Trunk
     head: Float[Array, "m z"]
-    parameters: Box = eqx.field(static=True)
 
     def __init__(
         self, parameters: Box, hidden: Sequence[int], size: int, *, key: PRNGKeyArray
     ):
-        self.parameters = parameters
         *keys, head_key = jr.split(key, 2 * len(hidden) + 1)
-        sizes = (parameters.width, *hidden)
-        self.weights, self.biases = start_trunk(sizes, keys[::2], keys[1::2])
+        self.trunk = Trunk(parameters, hidden, keys[::2], keys[1::2])
         self.head = jr.normal(head_key, (size, hidden[-1])) * (
             _START / math.sqrt(hidden[-1])
         )
 
     def __call__(self, scaled: Float[ArrayLike, " p"]) -> Float[Array, " m"]:
-        z = trunk_features(self.parameters, self.weights, self.biases, scaled)
-        return jax.lax.dot(self.head, z)
+        return jax.lax.dot(self.head, self.trunk(scaled))
 
 
 class FiLM(AbstractModel):
@@ -307,5 +302,5 @@ def _config(model: FiLM | LowRank | LastLayer) -> dict:
         "class": type(model).__name__,
         "main": model.net.spec.config(),
         "parameters": model.parameters.ranges(),
-        "hidden": [b.size for b in model.modulator.biases],
+        "hidden": model.modulator.trunk.hidden,
     }

@@ -21,11 +21,67 @@ Init = Literal["split", "common", "hyperfan", "plain"]
 _SHARE = {"split": 0.5, "common": 0.05, "hyperfan": 1.0}
 
 
+class Trunk(eqx.Module):
+    """Layers with tanh that turn λ into features z(λ).
+
+    Without biases an odd trunk gives z = 0 at the centre of the range of λ: what is
+    made of z would be zero there.
+
+    Args:
+        parameters: names, ranges and scaling of λ.
+        hidden: widths of the layers.
+        weight_keys: a JAX random key for the weights of each layer.
+        bias_keys: one for its biases.
+        gain: of the weights, 1 is Glorot's.
+        reach: of the biases, 1 is the usual one.
+    """
+
+    weights: tuple[Float[Array, "_ _"], ...]
+    biases: tuple[Float[Array, " _"], ...]
+    parameters: Box = eqx.field(static=True)
+
+    def __init__(
+        self,
+        parameters: Box,
+        hidden: Sequence[int],
+        weight_keys: Sequence[PRNGKeyArray],
+        bias_keys: Sequence[PRNGKeyArray],
+        *,
+        gain: float = 1.0,
+        reach: float = 1.0,
+    ):
+        self.parameters = parameters
+        shapes = list(zip(hidden, (parameters.width, *hidden[:-1]), strict=True))
+        self.weights = tuple(
+            jr.normal(k, shape) * (gain * math.sqrt(2 / sum(shape)))
+            for k, shape in zip(weight_keys, shapes, strict=True)
+        )
+        self.biases = tuple(
+            jr.uniform(k, (n,), minval=-1, maxval=1) * (reach / math.sqrt(m))
+            for k, (n, m) in zip(bias_keys, shapes, strict=True)
+        )
+
+    @property
+    def hidden(self) -> list[int]:
+        """The widths of the layers."""
+        return [b.size for b in self.biases]
+
+    def __call__(self, scaled: Float[ArrayLike, " p"]) -> Float[Array, " z"]:
+        """The features z(λ) for λ scaled to [-1, 1]."""
+        dtype = self.weights[0].dtype
+        with precision(dtype):
+            scaled = checks.array("scaled", scaled, len(self.parameters))
+            z = self.parameters.embed(scaled.astype(dtype))
+            for w, b in zip(self.weights, self.biases, strict=True):
+                z = jnp.tanh(jax.lax.dot(w, z) + b)
+            return z
+
+
 class HyperPINN(AbstractModel):
     """A hypernetwork together with the main network that it generates.
 
-    The trunk turns the scaled λ into features z(λ), all layers with tanh; a linear
-    head turns the features into the main network's weights,
+    The trunk, `model.trunk`, turns the scaled λ into features z(λ), all layers with
+    tanh; a linear head turns the features into the main network's weights,
     θ(λ) = θ₀ + W z(λ), where θ₀ is the head's bias. (Belbute-Peres, Chen and Sha
     2021, eq. 2.)
 
@@ -57,8 +113,7 @@ class HyperPINN(AbstractModel):
     ()
     """
 
-    weights: tuple[Float[Array, "_ _"], ...]
-    biases: tuple[Float[Array, " _"], ...]
+    trunk: Trunk
     head: Float[Array, "P z"]
     theta0: Float[Array, " P"]
     main: MainNetSpec = eqx.field(static=True)
@@ -77,8 +132,9 @@ class HyperPINN(AbstractModel):
         self.main, self.parameters = main, parameters
         trunk_key, bias_key, head_key, main_key, lam_key = jr.split(key, 5)
 
-        self.weights, self.biases = start_trunk(
-            (parameters.width, *hidden),
+        self.trunk = Trunk(
+            parameters,
+            hidden,
             list(jr.split(trunk_key, len(hidden))),
             list(jr.split(bias_key, len(hidden))),
             gain=0.5 if init == "common" else 1.0,
@@ -93,22 +149,13 @@ class HyperPINN(AbstractModel):
         # Hyperfan-in, with the second moment of z measured instead of assumed: the
         # generated weight of a layer gets the variance that Glorot would give it.
         lams = jr.uniform(lam_key, (256, len(parameters)), minval=-1, maxval=1)
-        power = jnp.mean(jnp.sum(jax.vmap(self.features)(lams) ** 2, axis=1))
+        power = jnp.mean(jnp.sum(jax.vmap(self.trunk)(lams) ** 2, axis=1))
         share = _SHARE[init]
         self.head = normal * (_glorot(main) * jnp.sqrt(share / power))[:, None]
         self.theta0 = main.init(key=main_key).flatten() * math.sqrt(1 - share)
 
-    @property
-    def trunk(self) -> tuple[tuple, tuple]:
-        """All that turns λ into features, the hidden layers' weights and biases."""
-        return self.weights, self.biases
-
-    def features(self, scaled: Float[ArrayLike, " p"]) -> Float[Array, " z"]:
-        """The trunk's features z(λ) for λ scaled to [-1, 1]."""
-        return trunk_features(self.parameters, self.weights, self.biases, scaled)
-
     def generate(self, scaled: Float[ArrayLike, " p"]) -> MainNet:
-        theta = jax.lax.dot(self.head, self.features(scaled)) + self.theta0
+        theta = jax.lax.dot(self.head, self.trunk(scaled)) + self.theta0
         return self.main.unflatten(theta)
 
     def config(self) -> dict:
@@ -116,49 +163,8 @@ class HyperPINN(AbstractModel):
             "class": "HyperPINN",
             "main": self.main.config(),
             "parameters": self.parameters.ranges(),
-            "hidden": [b.size for b in self.biases],
+            "hidden": self.trunk.hidden,
         }
-
-
-def start_trunk(
-    sizes: tuple[int, ...],
-    weight_keys: Sequence[PRNGKeyArray],
-    bias_keys: Sequence[PRNGKeyArray],
-    *,
-    gain: float = 1.0,
-    reach: float = 1.0,
-) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """Weights and biases of layers that turn λ into features, one key for each.
-
-    Without biases an odd trunk gives z = 0 at the centre of the range of λ: what is
-    made of z would be zero there.
-    """
-    shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
-    weights = tuple(
-        jr.normal(k, shape) * (gain * math.sqrt(2 / sum(shape)))
-        for k, shape in zip(weight_keys, shapes, strict=True)
-    )
-    biases = tuple(
-        jr.uniform(k, (n,), minval=-1, maxval=1) * (reach / math.sqrt(m))
-        for k, (n, m) in zip(bias_keys, shapes, strict=True)
-    )
-    return weights, biases
-
-
-def trunk_features(
-    parameters: Box,
-    weights: tuple[Array, ...],
-    biases: tuple[Array, ...],
-    scaled: Float[ArrayLike, " p"],
-) -> Float[Array, " z"]:
-    """The features z(λ) of such layers, all with tanh, for λ scaled to [-1, 1]."""
-    dtype = weights[0].dtype
-    with precision(dtype):
-        scaled = checks.array("scaled", scaled, len(parameters))
-        z = parameters.embed(scaled.astype(dtype))
-        for w, b in zip(weights, biases, strict=True):
-            z = jnp.tanh(jax.lax.dot(w, z) + b)
-        return z
 
 
 def _glorot(main: MainNetSpec) -> Float[Array, " P"]:

@@ -1,7 +1,7 @@
 """What the Lorenz system does in the long run, in words."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -9,14 +9,19 @@ from .._arguments import MayBeEmpty, checked
 from ..dynamics.lyapunov import LongRun
 
 # In the order of rising complexity; the last is no behaviour but a solver's failure.
-Behaviour = Literal[
+_Known = Literal[
     "origin", "fixed points C±", "transient chaos", "limit cycle", "chaos", "failed"
 ]
-BEHAVIOURS: tuple[Behaviour, ...] = get_args(Behaviour)
+BEHAVIOURS: tuple[str, ...] = get_args(_Known)
+if TYPE_CHECKING:
+    # A list of strings would be none of these.
+    Behaviour: TypeAlias = str
+else:
+    Behaviour = _Known
 
 
 @checked
-def classify(run: LongRun) -> list[str]:
+def classify(run: LongRun) -> list[Behaviour]:
     """The behaviour of each run, one of `BEHAVIOURS`.
 
     What happens in the second half of the run decides. A largest exponent above 0.05
@@ -26,7 +31,7 @@ def classify(run: LongRun) -> list[str]:
     limit cycle. All of it holds for this length of run: transient chaos can outlast
     any.
     """
-    behaviours = []
+    behaviours: list[Behaviour] = []
     for states, exponent, finished in zip(
         run.states, run.lyapunov, run.finished, strict=True
     ):

@@ -145,9 +145,8 @@ class PINNLoss(AbstractLeastSquares):
         problem, terms = self.problem, dict[str, Term]()
         for name in ("physics", *problem.conditions):
             weight = self.weights.get(name, 1.0)
-            if (isinstance(weight, float) and weight == 0) or not use_of(
-                problem, name
-            ).size:
+            left_out = isinstance(weight, float) and weight == 0
+            if left_out or not use_of(problem, name).size:
                 continue
             own = self._equation if name == "physics" else self._condition
             terms[name] = Term(functools.partial(own, name), weight)

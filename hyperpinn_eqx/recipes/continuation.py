@@ -14,7 +14,7 @@ from .. import _programs as programs
 from .._arguments import ArrayLike, Count, Finite, NonNegative, checked
 from ..box import Box
 from ..loss import Batch, Loss
-from ..networks.hyper import HyperPINN
+from ..networks.hyper import HyperPINN, Trunk
 from ..networks.main import MainNet, in_float64
 from ..networks.model import AbstractModel, SingleNet
 from ..physics.pinn import PINNLoss
@@ -218,9 +218,8 @@ def distill(
     model = eqx.tree_at(lambda m: (m.head, m.theta0), model, (head, theta0))
     scaled = model.parameters.scale(lams.astype(weights.dtype))
 
-    def loss(trunk: tuple, key: PRNGKeyArray) -> Loss:
-        family = eqx.tree_at(lambda m: m.trunk, model, trunk)
-        found = jax.vmap(family.features)(scaled)[:, :modes]
+    def loss(trunk: Trunk, key: PRNGKeyArray) -> Loss:
+        found = jax.vmap(trunk)(scaled)[:, :modes]
         return Loss({"features": jnp.mean((found - z) ** 2)})
 
     def whole(result: FitResult) -> FitResult:

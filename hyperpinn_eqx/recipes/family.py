@@ -115,7 +115,7 @@ def train_family(
             "scale": scale if scale is None else str(scale),
             "observations": digest(observations),
             "main": main,
-            "hidden": [len(bias) for bias in model.biases],
+            "hidden": model.trunk.hidden,
             "adam_steps": adam_steps,
             "n_lam": n_lam,
             "n_points": newton_loss.n_points,
@@ -198,7 +198,7 @@ def _untrained(
 
 def with_main(model: HyperPINN, main: MainNetSpec) -> HyperPINN:
     """The same weights for a main network of other units."""
-    hidden = [len(bias) for bias in model.biases]
+    hidden = model.trunk.hidden
     like = eqx.filter_eval_shape(
         lambda: HyperPINN(main, model.parameters, hidden, key=jr.key(0))
     )

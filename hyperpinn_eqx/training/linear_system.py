@@ -201,11 +201,9 @@ def hyper_kernel(
     scaled = jax.vmap(model.parameters.scale)(lams)
     flat, unravel = ravel_pytree(model.trunk)
 
-    def features(flat: Array, scaled: Array) -> Array:
-        return eqx.tree_at(lambda m: m.trunk, model, unravel(flat)).features(scaled)
-
-    z = jax.vmap(model.features)(scaled)
-    t = jax.vmap(jax.jacrev(features), (None, 0))(flat, scaled)
+    jacobian = jax.jacrev(lambda flat, scaled: unravel(flat)(scaled))
+    z = jax.vmap(model.trunk)(scaled)
+    t = jax.vmap(jacobian, (None, 0))(flat, scaled)
     m, k, p = rows.shape
     through_head = (rows.reshape(m * k, p) @ rows.reshape(m * k, p).T).reshape(
         m, k, m, k

@@ -38,8 +38,6 @@ def test_without_its_bias_a_learned_field_is_better_by_a_power_of_the_step(
     alpha, beta = np.array(scheme.alpha, float), np.array(scheme.beta, float)
     past = np.exp(-steps[:, None] * np.arange(scheme.steps + 1))
     factors = past @ alpha / steps / (past @ beta)
-    if scheme == adams_moulton(1):
-        np.testing.assert_allclose(factors, 2 / steps * np.tanh(steps / 2), rtol=1e-12)
 
     @eqx.filter_jit
     def debiased(x):
@@ -53,18 +51,9 @@ def test_without_its_bias_a_learned_field_is_better_by_a_power_of_the_step(
     assert np.all(after < before)
     assert abs(order_of(steps, before) - scheme.order) < 0.2
     assert order_of(steps, after) > scheme.order + 0.8
-
-
-def test_the_trapezoid_rule_gains_two_powers(order_of, x64):
-    steps = [0.2, 0.1, 0.05]
-
-    def error(dt):
-        field = remove_bias(
-            lambda x: 2 / dt * jnp.tanh(dt / 2) * x, adams_moulton(1), dt
-        )
-        return abs(eqx.filter_jit(field)(jnp.ones(1))[0] - 1)
-
-    assert abs(order_of(steps, [error(dt) for dt in steps]) - 4) < 0.1
+    if scheme == adams_moulton(1):  # which is symmetric, and gains two powers
+        np.testing.assert_allclose(factors, 2 / steps * np.tanh(steps / 2), rtol=1e-12)
+        assert abs(order_of(steps, after) - 4) < 0.1
 
 
 @pytest.mark.parametrize("scheme", BIASED, ids=attrgetter("name"))
@@ -91,20 +80,17 @@ def test_with_its_bias_a_nonlinear_field_fits_the_scheme_better(scheme, order_of
 )
 def test_removing_an_added_bias_gives_the_field_back(scheme, order_of, x64):
     steps = [0.1, 0.05, 0.025]
-    x = jnp.array([0.7, 1.3])
 
     @eqx.filter_jit
     def gaps(x):
         found = []
         for dt in steps:
             there = add_bias(curved, scheme, dt)
-            back = remove_bias(there, scheme, dt)
-            found.append(
-                jnp.stack([jnp.linalg.norm(f(x) - curved(x)) for f in (there, back)])
-            )
+            fields = (there, remove_bias(there, scheme, dt))
+            found.append(jnp.stack([jnp.linalg.norm(f(x) - curved(x)) for f in fields]))
         return jnp.stack(found, axis=1)
 
-    there, back = gaps(x)
+    there, back = gaps(jnp.array([0.7, 1.3]))
     assert np.all(back < 0.2 * there)
     assert order_of(steps, back) > 2 * scheme.order - 0.3
 
@@ -120,31 +106,13 @@ def test_the_field_of_one_component_may_be_a_scalar():
 def test_a_network_computes_in_its_own_precision(computes_in_its_own_precision, getkey):
     spec = hpx.MainNetSpec((2, 5, 2), hpx.Box(x=(-2, 2), y=(-2, 2)))
     net = eqx.filter_jit(spec.init)(key=getkey())
-
-    def better(net):
-        return remove_bias(net, adams_bashforth(2), 0.1)
-
     state = np.random.default_rng(0).normal(size=2)
-    computes_in_its_own_precision(better, net, state)
-
-
-@pytest.mark.parametrize("value", [jnp.ones(1), 1.0, jnp.ones((2, 2))], ids=repr)
-def test_a_field_gives_a_slope_for_each_component(value, unchecked):
-    with pytest.raises(ValueError, match=r"^field\(x\) has shape .*, expected \(2,\)$"):
-        remove_bias(lambda x: value, adams_moulton(1), 0.1)(jnp.ones(2))
-
-
-@pytest.mark.parametrize("value", ["slope", None, 1j], ids=repr)
-def test_a_field_gives_real_numbers(value, unchecked):
-    field = remove_bias(lambda x: value, adams_moulton(1), 0.1)
-    with pytest.raises(
-        ValueError, match=r"^field\(x\) = .*, expected an array of real"
-    ):
-        field(jnp.ones(2))
+    computes_in_its_own_precision(
+        lambda net: remove_bias(net, adams_bashforth(2), 0.1), net, state
+    )
 
 
 @pytest.mark.parametrize("shape", [(), (2, 2)], ids=str)
 def test_a_field_without_its_bias_takes_one_state(shape, unchecked):
-    field = remove_bias(jnp.sin, adams_moulton(1), 0.1)
-    with pytest.raises(ValueError, match=r"^x has shape \(.*\), expected \(d,\)$"):
-        field(jnp.ones(shape))
+    with pytest.raises(ValueError, match="x has shape"):
+        remove_bias(jnp.sin, adams_moulton(1), 0.1)(jnp.ones(shape))

@@ -8,18 +8,14 @@ def cloud(shift=0.0, seed=0):
     return np.random.default_rng(seed).normal(shift, 1, (4000, 2))
 
 
-def test_equal_occupancies_do_not_diverge():
+def test_occupancies_diverge_more_the_further_apart_they_are():
     assert occupancy_divergence(cloud(), cloud()) == 0
     # Neither the order of states nor their number matters.
     twice = np.concatenate([cloud()[::-1], cloud()])
     assert abs(occupancy_divergence(twice, cloud())) < 1e-6
-
-
-def test_occupancies_diverge_more_the_further_apart_they_are():
-    found = [occupancy_divergence(cloud(s, 1), cloud(), bins=8) for s in (0, 0.5, 2)]
-    assert 0 < found[0] < 0.1 < found[1] < found[2]
-    outside = occupancy_divergence(cloud(100.0), cloud(), bins=8)
-    assert found[2] < outside and np.isfinite(outside)
+    shifts = (0, 0.5, 2, 100.0)
+    found = [occupancy_divergence(cloud(s, 1), cloud(), bins=8) for s in shifts]
+    assert 0 < found[0] < 0.1 < found[1] < found[2] < found[3] < np.inf
 
 
 def test_occupancy_divergence_is_kullback_and_leiblers():
@@ -27,9 +23,8 @@ def test_occupancy_divergence_is_kullback_and_leiblers():
     true = np.array([[0.0], [0.1], [0.9], [1.0]])
     found = np.array([[0.2], [0.7], [0.8], [1.0]])
     expected = np.log(2) / 2 + np.log(2 / 3) / 2
-    np.testing.assert_allclose(
-        occupancy_divergence(found, true, bins=2), expected, rtol=1e-4
-    )
+    divergence = occupancy_divergence(found, true, bins=2)
+    np.testing.assert_allclose(divergence, expected, rtol=1e-4)
 
 
 def test_states_out_of_the_true_range_share_one_cell():
@@ -41,47 +36,30 @@ def test_states_out_of_the_true_range_share_one_cell():
 
 
 def wave(frequency, phase=0.0, size=1.0):
-    t = np.linspace(0, 100, 2000)
-    return size * np.stack(
-        [np.sin(frequency * t + phase), np.cos(frequency * t + phase)], axis=1
-    )
-
-
-def test_equal_spectra_have_no_distance():
-    assert spectrum_distance(wave(2.0), wave(2.0)) < 1e-7
-    # Neither do phase, size and mean matter.
-    assert spectrum_distance(5 + wave(2.0, 1.0, 7.0), wave(2.0)) < 0.02
+    t = frequency * np.linspace(0, 100, 2000) + phase
+    return size * np.stack([np.sin(t), np.cos(t)], axis=1)
 
 
 def test_spectra_are_further_apart_the_more_frequencies_differ():
+    assert spectrum_distance(wave(2.0), wave(2.0)) < 1e-7
+    # Neither do phase, size and mean matter.
+    assert spectrum_distance(5 + wave(2.0, 1.0, 7.0), wave(2.0)) < 0.02
     near, far, apart = (spectrum_distance(wave(f), wave(2.0)) for f in (2.1, 2.4, 20.0))
-    assert 0 < near < far < apart <= 1
-    assert apart > 0.9
-
-
-def test_the_distance_of_spectra_is_symmetric_and_bounded():
-    rng = np.random.default_rng(0)
-    for _ in range(3):
-        noise, walk = rng.normal(size=(500, 3)), rng.normal(size=(500, 3)).cumsum(0)
-        there = spectrum_distance(noise, walk)
-        assert 0 < there <= 1
-        np.testing.assert_allclose(spectrum_distance(walk, noise), there, rtol=1e-12)
-
-
-def test_smoother_spectra_are_closer():
+    assert 0 < near < far < 0.9 < apart <= 1
+    # Smoother spectra are closer.
     close, sharp = (
         spectrum_distance(wave(2.0), wave(2.4), smoothing=s) for s in (20.0, 2.0)
     )
     assert close < sharp
 
 
-def test_a_tiny_smoothing_is_none():
-    rng = np.random.default_rng(1)
-    found, true = rng.normal(size=(2, 64, 1))
+def test_a_tiny_smoothing_is_none_and_the_distance_symmetric():
+    found, true = np.random.default_rng(1).normal(size=(2, 64, 1))
     p, q = (np.abs(np.fft.rfft(x - x.mean(), axis=0)) ** 2 for x in (found, true))
     overlap = np.sum(np.sqrt(p / p.sum() * q / q.sum()))
-    distance = spectrum_distance(found, true, smoothing=0.01)
-    np.testing.assert_allclose(distance, np.sqrt(1 - overlap), rtol=1e-12)
+    for pair in ((found, true), (true, found)):
+        distance = spectrum_distance(*pair, smoothing=0.01)
+        np.testing.assert_allclose(distance, np.sqrt(1 - overlap), rtol=1e-12)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
@@ -97,7 +75,7 @@ def test_a_run_that_failed_is_as_far_away_as_can_be(bad):
 
 def test_too_many_cells_or_too_much_smoothing_is_an_error():
     states = np.ones((99, 2))
-    with pytest.raises(ValueError, match="bins = 100000 .*expected"):
+    with pytest.raises(ValueError, match="bins = 100000"):
         occupancy_divergence(states, states, bins=10**5)
-    with pytest.raises(ValueError, match="smoothing = 6.3, expected"):
+    with pytest.raises(ValueError, match="smoothing = 6.3"):
         spectrum_distance(states, states, smoothing=6.3)

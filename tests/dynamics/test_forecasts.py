@@ -47,37 +47,20 @@ def sizes(data, every):
     return np.sum(np.square(f), axis=(0, 2, 3))
 
 
-def test_the_exact_family_has_no_field_error(data):
-    pooled, each = field_error(Lorenz(), Lorenz(), data)
-    assert pooled == 0
-    np.testing.assert_array_equal(each, np.zeros(3))
-
-
-def test_a_field_that_is_too_large_by_epsilon_is_wrong_by_epsilon(data):
-    pooled, each = field_error(scaled(lambda lam: 1.001), Lorenz(), data)
-    np.testing.assert_allclose(pooled, 1e-3, rtol=1e-9)
-    np.testing.assert_allclose(each, np.full(3, 1e-3), rtol=1e-9)
-
-
 def test_the_pooled_field_error_weighs_lambdas_by_their_slopes(data):
-    # Wrong by ρ percent.
-    pooled, each = field_error(
-        scaled(lambda lam: 1 + lam[2] / 100), Lorenz(), data, every=4
-    )
-    np.testing.assert_allclose(each, [0, 0.14, 0.28], rtol=1e-6)
+    # Wrong by ρ percent; only every fourth state counts.
+    family = scaled(lambda lam: 1 + lam[2] / 100)
     weights = sizes(data, 4)
     expected = np.sqrt(np.sum(np.square([0, 0.14, 0.28]) * weights) / weights.sum())
-    np.testing.assert_allclose(pooled, expected, rtol=1e-6)
-
-
-def test_only_every_so_many_th_state_counts(data):
     states = np.full((3, 2, 21, 3), np.nan)
-    states[:, :, ::5] = data.states[:, :, ::5]
-    family = scaled(lambda lam: 1 + lam[2] / 100)
+    states[:, :, ::4] = data.states[:, :, ::4]
     thin = trajectories(states, finished=np.zeros((3, 2), bool))
-    thinned = field_error(family, Lorenz(), thin, every=5)
-    whole = field_error(family, Lorenz(), data, every=5)
-    assert np.isfinite(thinned[0]) and thinned[0] == whole[0]
+    for some in (data, thin):
+        pooled, each = field_error(family, Lorenz(), some, every=4)
+        np.testing.assert_allclose(each, [0, 0.14, 0.28], rtol=1e-6)
+        np.testing.assert_allclose(pooled, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"trajectories.states.*nan"):
+        field_error(family, Lorenz(), thin)
 
 
 def test_a_float32_model_has_a_field_error_in_float64(data, getkey):
@@ -86,34 +69,53 @@ def test_a_float32_model_has_a_field_error_in_float64(data, getkey):
     model = eqx.filter_jit(hpx.ConcatPINN)(main, Lorenz().parameters, key=getkey())
     pooled, each = field_error(model, Lorenz(), data)
     assert 0.5 < pooled < 2  # as wrong as zero
-    with jax.enable_x64(True):
-        wide = field_error(hpx.cast(model, jnp.float64), Lorenz(), data)
+    wide = field_error(hpx.cast(model, jnp.float64), Lorenz(), data)
     np.testing.assert_allclose(each, wide[1], rtol=1e-12)
 
 
-def test_a_trajectory_has_no_error_against_itself(data):
-    np.testing.assert_array_equal(trajectory_errors(data, data), np.zeros((3, 2)))
+def test_a_field_error_may_be_infinite_or_nan(data):
+    pooled, each = field_error(scaled(lambda lam: lam[2] / lam[2]), Lorenz(), data)
+    np.testing.assert_array_equal(np.isnan(each), [True, False, False])
+    assert np.isnan(pooled)
+    # At rest.
+    pooled, each = field_error(Lorenz(), scaled(lambda lam: 0), data)
+    assert pooled == np.inf and np.all(each == np.inf)
 
 
-def test_trajectory_errors_are_means_over_times_and_components():
+@pytest.mark.parametrize("argument", ["family", "exact"])
+def test_a_family_for_other_states_is_an_error(argument, data):
+    wrong = {"family": Lorenz(), "exact": Lorenz()}
+    wrong[argument] = lambda lam: lambda x: x[:2]
+    with pytest.raises(ValueError, match=argument):
+        field_error(**wrong, trajectories=data)
+
+
+def test_trajectory_errors_are_means_over_times_and_components(data):
     true = np.zeros((2, 2, 4, 3))
     found = true.copy()
     found[0, 1] = 2  # everywhere: 4
     found[1, 0, 3, 1] = 6  # one of 12 numbers: 36 / 12
     errors = trajectory_errors(trajectories(found), trajectories(true))
     np.testing.assert_allclose(errors, [[0, 4], [3, 0]], rtol=1e-6)
+    np.testing.assert_array_equal(trajectory_errors(data, data), np.zeros((3, 2)))
+    # A rounded λ is the same.
+    assert np.all(trajectory_errors(hpx.cast(data, jnp.float32), data) < 1e-12)
 
 
-@pytest.mark.parametrize("end", [0.0, np.nan, np.inf])
-def test_an_unfinished_trajectory_has_the_error_nan(end):
+@pytest.mark.parametrize("end", [0.0, np.nan, np.inf, 1e200])
+def test_an_unfinished_trajectory_has_the_error_nan_and_is_wrong_from_its_end(end):
     states = np.zeros((2, 2, 4, 3))
     found = states.copy()
     found[0, 1, 2:] = end
-    finished = np.array([[True, False], [True, True]])
-    errors = trajectory_errors(
-        trajectories(found, finished=finished), trajectories(states)
+    finished = np.array([[True, end == 1e200], [True, True]])
+    found, true = trajectories(found, finished=finished), trajectories(states)
+    errors = trajectory_errors(found, true)
+    np.testing.assert_array_equal(
+        errors, [[0, np.inf if end == 1e200 else np.nan], [0, 0]]
     )
-    np.testing.assert_array_equal(errors, [[0, np.nan], [0, 0]])
+    times = valid_prediction_time(found, true, np.ones(2))
+    last = 0.2 if end else 0.3
+    np.testing.assert_allclose(times, [[0.3, last], [0.3, 0.3]], rtol=1e-12)
 
 
 def test_a_forecast_is_valid_until_it_first_leaves_its_tolerance():
@@ -129,20 +131,6 @@ def test_a_forecast_is_valid_until_it_first_leaves_its_tolerance():
     np.testing.assert_allclose(times, [[0.2, 0.4], [0.5, 0.0]], rtol=1e-12)
 
 
-def test_a_perfect_forecast_is_valid_to_the_end(data):
-    times = valid_prediction_time(data, data, np.ones(3))
-    np.testing.assert_allclose(times, np.full((3, 2), 2.0), rtol=1e-12)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_forecast_whose_solver_gave_up_is_wrong_from_there(bad):
-    true, found = np.zeros((1, 1, 6, 3)), np.zeros((1, 1, 6, 3))
-    found[0, 0, 3:] = bad
-    found = trajectories(found, finished=np.array([[False]]))
-    times = valid_prediction_time(found, trajectories(true), np.array([1.0]))
-    np.testing.assert_allclose(times, [[0.3]], rtol=1e-12)
-
-
 def test_a_wider_threshold_is_crossed_later():
     ramp = np.broadcast_to(np.arange(11.0)[:, None], (1, 1, 11, 3))
     found, true = trajectories(ramp), trajectories(np.zeros((1, 1, 11, 3)))
@@ -154,84 +142,20 @@ def test_a_wider_threshold_is_crossed_later():
     np.testing.assert_allclose(times, [0.1, 0.3, 0.6], rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        trajectories(np.zeros((2, 2, 5, 3))),
-        trajectories(np.zeros((3, 2, 6, 3))),
-        trajectories(np.zeros((2, 2, 6, 3)), dt=0.2),
-    ],
-    ids=["shorter", "more", "other dt"],
-)
-def test_what_does_not_belong_together_is_an_error(other):
-    here = trajectories(np.zeros((2, 2, 6, 3)))
-    with pytest.raises(ValueError, match="found has shape .* expected .2, 2, 6, 3."):
-        trajectory_errors(other, here)
-    with pytest.raises(ValueError, match="found has shape"):
-        valid_prediction_time(other, here, np.ones(2))
-
-
-@pytest.mark.parametrize("scale", [[1.0, 0.0, 1.0], [1.0, 1.0]], ids=str)
-def test_there_is_a_positive_scale_for_each_lambda(scale, data):
-    with pytest.raises(ValueError, match="scale = .*expected"):
-        valid_prediction_time(data, data, np.array(scale))
-
-
-def test_a_truth_that_did_not_finish_is_an_error(data):
-    finished = np.ones((3, 2), bool)
-    finished[2, 1] = False
-    true = trajectories(np.asarray(data.states), finished=finished)
-    said = r"true holds unfinished trajectories.*the first at \(2, 1\): did not finish"
-    for measure in (
-        trajectory_errors,
-        lambda *two: valid_prediction_time(*two, np.ones(3)),
+def test_what_does_not_belong_together_is_an_error(data):
+    states = np.asarray(data.states)
+    finished = np.arange(6).reshape(3, 2) < 5
+    for found, true, said in (
+        (trajectories(states[:, :, :5]), data, "found"),
+        (trajectories(states[:2]), data, "found"),
+        (trajectories(states, dt=0.2), data, "found"),
+        (eqx.tree_at(lambda d: d.lam, data, data.lam[::-1]), data, "found.lam"),
+        (data, trajectories(states, finished=finished), r"true .*\(2, 1\)"),
     ):
-        with pytest.raises(ValueError, match=said):
-            measure(data, true)
-
-
-def test_forecasts_for_other_parameters_are_an_error(data):
-    other = eqx.tree_at(lambda d: d.lam, data, data.lam[::-1])
-    with pytest.raises(ValueError, match="(?s)found.lam = .*expected that of true"):
-        trajectory_errors(other, data)
-    # A rounded λ is the same.
-    single = hpx.cast(data, jnp.float32)
-    assert np.all(trajectory_errors(single, data) < 1e-12)
-
-
-def test_a_state_that_is_not_finite_has_no_field_error(data):
-    states = np.asarray(data.states).copy()
-    states[1, 0, 10, 2] = np.nan
-    gap = trajectories(states, finished=np.zeros((3, 2), bool))
-    said = r"trajectories.states holds nan at \(1, 0, 1, 2\), expected finite numbers"
-    with pytest.raises(ValueError, match=said):
-        field_error(Lorenz(), Lorenz(), gap)
-
-
-def test_a_field_that_is_not_finite_has_the_error_nan(data):
-    pooled, each = field_error(scaled(lambda lam: lam[2] / lam[2]), Lorenz(), data)
-    np.testing.assert_array_equal(np.isnan(each), [True, False, False])
-    assert np.isnan(pooled)
-
-
-def test_at_rest_the_field_error_is_infinite(data):
-    pooled, each = field_error(Lorenz(), scaled(lambda lam: 0), data)
-    assert pooled == np.inf and np.all(each == np.inf)
-
-
-@pytest.mark.parametrize("argument", ["family", "exact"])
-def test_a_family_for_other_states_is_an_error(argument, data):
-    wrong = {"family": Lorenz(), "exact": Lorenz()}
-    wrong[argument] = lambda lam: lambda x: x[:2]
-    said = rf"{argument}\(lam\)\(x\) has shape \(2,\).*those of trajectories"
-    with pytest.raises(ValueError, match=said):
-        field_error(**wrong, trajectories=data)
-
-
-def test_huge_forecasts_are_wrong_and_nothing_else():
-    true, found = np.zeros((1, 1, 4, 3)), np.zeros((1, 1, 4, 3))
-    found[0, 0, 2:] = 1e200
-    found, true = trajectories(found), trajectories(true)
-    np.testing.assert_array_equal(trajectory_errors(found, true), [[np.inf]])
-    times = valid_prediction_time(found, true, np.ones(1))
-    np.testing.assert_allclose(times, [[0.2]], rtol=1e-12)
+        with pytest.raises(ValueError, match=f"(?s){said}"):
+            trajectory_errors(found, true)
+        with pytest.raises(ValueError, match=f"(?s){said}"):
+            valid_prediction_time(found, true, np.ones(3))
+    for scale in ([1.0, 0.0, 1.0], [1.0, 1.0]):
+        with pytest.raises(ValueError, match="scale"):
+            valid_prediction_time(data, data, np.array(scale))

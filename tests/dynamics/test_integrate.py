@@ -57,25 +57,26 @@ def test_times_end_at_the_multiple_of_dt_next_to_the_duration():
         t = times(duration, 0.1, 1)
         np.testing.assert_allclose(t, 0.1 * np.arange(len(t)), rtol=1e-15)
         np.testing.assert_allclose(t[-1], last, rtol=1e-12)
+    assert len(times(0.2, 0.1, 2)) == 3
+    for duration, least in ((0.15, 2), (1e8, 1)):
+        with pytest.raises(ValueError, match="duration"):
+            times(duration, 0.1, least)
 
 
-def test_booleans_tell_only_what_finished():
+def test_there_is_an_end_for_each_solution_and_what_finished_is_finite():
     found = ends([True, False])
     np.testing.assert_array_equal(found == dfx.RESULTS.successful, [True, False])
     assert ends(found) is found
     for bad in ([0, 1], 1.0, "yes"):
-        with pytest.raises(ValueError, match="result = .*expected"):
+        with pytest.raises(ValueError, match="result"):
             ends(bad)
-
-
-def test_there_is_an_end_for_each_solution_and_what_finished_is_finite():
     states = np.ones((2, 4, 1))
     states[1, 3] = np.nan
     check_ends(np.array([True, False]), states)
     jax.jit(lambda found: check_ends(found, states))(np.array([True, True]))
-    with pytest.raises(ValueError, match=r"states holds nan at \(1, 3, 0\)"):
+    with pytest.raises(ValueError, match=r"states.*nan.*\(1, 3, 0\)"):
         check_ends(np.array([False, True]), states)
-    with pytest.raises(ValueError, match="result has shape .*expected"):
+    with pytest.raises(ValueError, match="result"):
         check_ends(np.array([True]), states)
 
 
@@ -86,10 +87,7 @@ def test_reasons_name_the_time_of_the_last_state_before_the_first_gap():
     names = ("successful", "dt_min_reached", "nonfinite", "max_steps_reached")
     each = [getattr(dfx.RESULTS, name) for name in (*names, "internal_error")]
     result = jax.tree.map(lambda *values: jnp.stack(values), *each)
-    assert reasons(result, states, 0.5, 77).tolist() == [
-        "",
-        "no step was small enough (1e-12), last state at t = 1",
-        "became infinite or NaN, last state at t = 0.5",
-        "needed more than 77 steps, last state at t = 0",
-        "did not finish, last state at t = 2",
-    ]
+    found = reasons(result, states, 0.5, 77).tolist()
+    assert found[0] == "" and "77" in found[3] and len({*found}) == 5
+    last = [float(reason.split("t = ")[1]) for reason in found[1:]]
+    assert last == [1, 0.5, 0, 2]

@@ -24,26 +24,29 @@ LOW = [
 ]
 
 
+def each(schemes):
+    return pytest.mark.parametrize("scheme", schemes, ids=attrgetter("name"))
+
+
 @pytest.mark.parametrize(
-    ("scheme", "alpha", "beta", "order"),
+    ("scheme", "name", "alpha", "beta", "order"),
     [
-        (adams_moulton(1), "1 -1", "1/2 1/2", 2),
-        (adams_moulton(2), "1 -1 0", "5/12 2/3 -1/12", 3),
-        (adams_bashforth(1), "1 -1", "0 1", 1),
-        (adams_bashforth(2), "1 -1 0", "0 3/2 -1/2", 2),
-        (bdf(1), "1 -1", "1 0", 1),
-        (bdf(2), "1 -4/3 1/3", "2/3 0 0", 2),
+        (adams_moulton(1), "Adams-Moulton 1", "1 -1", "1/2 1/2", 2),
+        (adams_moulton(2), "Adams-Moulton 2", "1 -1 0", "5/12 2/3 -1/12", 3),
+        (adams_bashforth(1), "Adams-Bashforth 1", "1 -1", "0 1", 1),
+        (adams_bashforth(2), "Adams-Bashforth 2", "1 -1 0", "0 3/2 -1/2", 2),
+        (bdf(1), "BDF 1", "1 -1", "1 0", 1),
+        (bdf(2), "BDF 2", "1 -4/3 1/3", "2/3 0 0", 2),
     ],
-    ids=["AM1", "AM2", "AB1", "AB2", "BDF1", "BDF2"],
 )
-def test_coefficients_are_those_of_the_textbooks(scheme, alpha, beta, order):
+def test_coefficients_are_those_of_the_textbooks(scheme, name, alpha, beta, order):
+    assert scheme.name == name and scheme.order == order
     assert scheme.alpha == tuple(map(Fraction, alpha.split()))
     assert scheme.beta == tuple(map(Fraction, beta.split()))
-    assert scheme.order == order
     assert scheme.steps == len(scheme.alpha) - 1 == len(scheme.beta) - 1
 
 
-@pytest.mark.parametrize("scheme", EVERY, ids=attrgetter("name"))
+@each(EVERY)
 def test_a_scheme_is_exact_for_polynomials_up_to_its_order_and_no_further(scheme):
     def defect(q, last=3):
         """Of x(t) = t^q around t = 3, in exact arithmetic."""
@@ -58,7 +61,7 @@ def test_a_scheme_is_exact_for_polynomials_up_to_its_order_and_no_further(scheme
     assert defect(scheme.order + 1) != 0
 
 
-@pytest.mark.parametrize("scheme", LOW, ids=attrgetter("name"))
+@each(LOW)
 def test_the_residual_of_a_true_trajectory_falls_with_the_order(scheme, order_of, x64):
     steps = [0.1, 0.05, 0.025]
 
@@ -70,74 +73,51 @@ def test_the_residual_of_a_true_trajectory_falls_with_the_order(scheme, order_of
             states = jnp.stack([jnp.cos(t), jnp.sin(t)], axis=1)
             r = residual(scheme, lambda x: jnp.stack([-x[1], x[0]]), states, dt)
             found.append(jnp.linalg.norm(r))
-        return jnp.stack(found)
+        # Every derivative of e^t is 1 at the last state, t = 0.
+        states = jnp.exp(-0.01 * jnp.arange(scheme.steps, -1.0, -1.0))[:, None]
+        return jnp.stack(found), residual(scheme, lambda x: x, states, 0.01)[0]
 
-    assert abs(order_of(steps, sizes()) - scheme.order) < 0.1
-
-
-@pytest.mark.parametrize("scheme", LOW, ids=attrgetter("name"))
-def test_the_error_constant_is_that_of_the_leading_term(scheme, x64):
-    # Every derivative of e^t is 1 at the last state, t = 0.
-    dt = 0.01
-    states = jnp.exp(-dt * jnp.arange(scheme.steps, -1.0, -1.0))[:, None]
-    r = eqx.filter_jit(residual)(scheme, lambda x: x, states, dt)
-    constant = r[0] / dt**scheme.order
+    found, leading = sizes()
+    assert abs(order_of(steps, found) - scheme.order) < 0.1
+    constant = leading / 0.01**scheme.order
     np.testing.assert_allclose(constant, scheme.error_constant, rtol=0.05)
 
 
 def test_the_trapezoid_residual_is_equation_nine(x64):
-    rng = np.random.default_rng(0)
-    old, new = rng.normal(size=(2, 3))
-    r = eqx.filter_jit(residual)(
-        adams_moulton(1), jnp.sin, jnp.asarray(np.stack([old, new])), 0.1
-    )
+    old, new = np.random.default_rng(0).normal(size=(2, 3))
+    states = jnp.asarray(np.stack([old, new]))
+    r = eqx.filter_jit(residual)(adams_moulton(1), jnp.sin, states, 0.1)
     expected = (new - old) / 0.1 - (np.sin(old) + np.sin(new)) / 2
     np.testing.assert_allclose(r, expected, rtol=1e-12)
-
-
-def ones(scheme):
-    """As many states as a scheme needs."""
-    return jnp.ones((scheme.steps + 1, 1))
+    # With a single component, a field may be a scalar.
+    for shape in ((), (1,)):
+        field = lambda x, shape=shape: jnp.reshape(x**2, shape)  # noqa: E731
+        r = residual(adams_moulton(1), field, jnp.array([[1.0], [1.5]]), 0.5)
+        np.testing.assert_allclose(r, [1 - (1 + 1.5**2) / 2], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("scheme", "calls"),
-    [(adams_moulton(2), 3), (adams_bashforth(3), 3), (bdf(3), 1)],
-    ids=["AM2", "AB3", "BDF3"],
+    ("scheme", "calls"), [(adams_moulton(2), 3), (adams_bashforth(3), 3), (bdf(3), 1)]
 )
 def test_a_field_is_evaluated_only_where_its_weight_is_not_zero(scheme, calls):
     seen = []
-    residual(scheme, lambda x: seen.append(x) or x, ones(scheme), 1.0)
+    states = jnp.ones((scheme.steps + 1, 1))
+    residual(scheme, lambda x: seen.append(x) or x, states, 1.0)
     assert len(seen) == calls
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (4, 2)], ids=str)
 def test_another_number_of_states_is_an_error(shape):
-    with pytest.raises(ValueError, match="states has shape .*expected .*BDF 2"):
+    with pytest.raises(ValueError, match=r"states.*\(3, d\)"):
         residual(bdf(2), jnp.sin, jnp.ones(shape), 0.1)
 
 
-@pytest.mark.parametrize("value", [jnp.ones(1), 1.0, jnp.ones((2, 2))], ids=repr)
-def test_a_field_gives_a_slope_for_each_component(value, unchecked):
-    scheme = adams_moulton(1)
-    with pytest.raises(ValueError, match=r"^field\(x\) has shape .*, expected \(2,\)$"):
-        residual(scheme, lambda x: value, jnp.ones((2, 2)), 0.1)
-
-
-@pytest.mark.parametrize("value", ["slope", None, 1j], ids=repr)
-def test_a_field_gives_real_numbers(value, unchecked):
-    with pytest.raises(
-        ValueError, match=r"^field\(x\) = .*, expected an array of real"
-    ):
+@pytest.mark.parametrize(
+    "value", [jnp.ones(1), 1.0, jnp.ones((2, 2)), "slope", None, 1j], ids=repr
+)
+def test_a_field_gives_a_real_slope_for_each_component(value, unchecked):
+    with pytest.raises(ValueError, match=r"field\(x\)"):
         residual(adams_moulton(1), lambda x: value, jnp.ones((2, 2)), 0.1)
-
-
-def test_the_field_of_one_component_may_be_a_scalar():
-    scheme, states = adams_moulton(1), jnp.array([[1.0], [1.5]])
-    for shape in ((), (1,)):
-        field = lambda x, shape=shape: jnp.reshape(x**2, shape)  # noqa: E731
-        r = residual(scheme, field, states, 0.5)
-        np.testing.assert_allclose(r, [1 - (1 + 1.5**2) / 2], rtol=1e-6)
 
 
 def test_a_network_computes_in_its_own_precision(computes_in_its_own_precision, getkey):
@@ -174,46 +154,24 @@ def test_a_scheme_of_your_own():
     ids=str,
 )
 def test_an_inconsistent_scheme_is_an_error(alpha, beta, order):
-    with pytest.raises(ValueError, match="alpha = .*, beta = .*, order = .*expected"):
+    with pytest.raises(ValueError, match=f"order = {order}"):
         Multistep("mine", exact(*alpha), exact(*beta), order)
 
 
-@pytest.mark.parametrize(
-    "scheme",
-    [*map(adams_bashforth, range(1, 7)), adams_moulton(1), *map(bdf, range(1, 11))],
-    ids=attrgetter("name"),
-)
-def test_schemes_that_converge_for_discovery_pass(scheme):
-    scheme.check_discovery()
-    assert scheme.discovery_root <= 1 + 1e-12
-
-
-@pytest.mark.parametrize(
-    "scheme",
-    [adams_bashforth(7), *map(adams_moulton, (2, 3, 4))],
-    ids=attrgetter("name"),
-)
-def test_schemes_that_diverge_for_discovery_are_errors(scheme):
-    with pytest.raises(ValueError) as error:
+@each(EVERY)
+def test_which_schemes_converge_for_discovery(scheme):
+    # Keller and Du 2021: the trapezoid rule, Adams-Bashforth up to six, and all BDF.
+    kind, steps = scheme.name.rsplit(" ", 1)
+    if int(steps) <= {"Adams-Moulton": 1, "Adams-Bashforth": 6, "BDF": 10}[kind]:
         scheme.check_discovery()
-    assert str(error.value) == (
-        f"scheme = {scheme.name}, expected one that converges for discovery: an error "
-        f"in f grows by {scheme.discovery_root:.2f} at every step; Adams-Moulton with "
-        "one step (the trapezoid rule), Adams-Bashforth with up to six and all BDF "
-        "converge"
-    )
+        assert scheme.discovery_root <= 1 + 1e-12
+    else:
+        assert scheme.discovery_root > 1.01
+        with pytest.raises(ValueError, match=f"{scheme.discovery_root:.2f}"):
+            scheme.check_discovery()
 
 
-def test_schemes_have_names():
-    names = [make(2).name for make in MAKERS]
-    assert names == ["Adams-Bashforth 2", "Adams-Moulton 2", "BDF 2"]
-
-
-@pytest.mark.parametrize(
-    "scheme",
-    [adams_moulton(1), adams_moulton(2), adams_moulton(3), adams_bashforth(2)],
-    ids=attrgetter("name"),
-)
+@each([adams_moulton(1), adams_moulton(2), adams_moulton(3), adams_bashforth(2)])
 def test_an_error_in_a_slope_grows_by_the_discovery_root(scheme):
     # Slopes of x' = x from its exact states, one by one: from exact first slopes, and
     # from one that is wrong by 1.

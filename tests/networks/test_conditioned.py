@@ -1,94 +1,66 @@
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Box, ConcatPINN, MainNetSpec, count_parameters
-from hyperpinn_eqx.problems import Lorenz
 
-DOMAIN = Box(t=(0, 1), x=(-1, 1))
-LAM = Box(a=(2, 4), nu=(1e-3, 1e-1, "log"))
+MAIN = MainNetSpec((2, 5, 4, 1), Box(t=(0, 1), x=(-1, 1)))
+RING = MainNetSpec((2, 5, 4, 1), Box(t=(0, 1), x=(-1, 1, "periodic")))
+LAM = Box(a=(2, 4), phi=(0, 2, "periodic"), nu=(1e-3, 1e-1, "log"))
+POINTS = ((0.3, -0.5, 2.5, 0.3, 0.01), (1.0, 0.9, 4.0, 1.7, 0.05))
+STATE, LORENZ = Box(x=(-5, 5), y=(-5, 5), z=(2, 22)), hpx.Lorenz().parameters
 
 
-def test_folding_lambda_into_the_bias_is_concatenating_it(x64, getkey):
-    spec = MainNetSpec((2, 5, 4, 1), DOMAIN)
-    model = eqx.filter_jit(ConcatPINN)(spec, LAM, key=getkey())
-    # A network of four inputs, with both scalings written by hand.
+def seen(a, phi, nu):
+    """What a layer sees of λ, with both scalings by hand."""
+    angle = np.pi * (phi - 1)
+    return np.array([a - 3, np.cos(angle), np.log10(nu) + 2, np.sin(angle)])
+
+
+@pytest.mark.parametrize("main", [MAIN, RING], ids=["plain", "periodic"])
+def test_folding_lambda_into_the_bias_is_concatenating_it(main, x64, getkey):
+    model = eqx.filter_jit(ConcatPINN)(main, LAM, augmented=True, key=getkey())
+    model = moved(model)
     first = np.concatenate([model.net.weights[0], model.lam_weight], axis=1)
     weights = [first, *map(np.asarray, model.net.weights[1:])]
-    for t, x, a, nu in ((0.3, -0.5, 2.5, 0.01), (1.0, 0.9, 4.0, 0.05)):
-        h = np.array([2 * t - 1, x, a - 3, np.log10(nu) + 2])
+    for t, x, *lam in POINTS:
+        at = [x] if main is MAIN else [np.cos(np.pi * x), np.sin(np.pi * x)]
+        h = np.array([2 * t - 1, *at, *seen(*lam)])
         for w, b in zip(weights[:-1], model.net.biases[:-1], strict=True):
             h = np.tanh(w @ h + np.asarray(b))
         expected = weights[-1] @ h + np.asarray(model.net.biases[-1])
-        net = model(jnp.array([a, nu]))
+        net = model(jnp.array(lam))
+        assert net.spec == main and net.flatten().size == main.size
         np.testing.assert_allclose(net(jnp.array([t, x])), expected[0], rtol=1e-13)
-
-
-RING = Box(t=(0, 1), x=(-1, 1, "periodic"))
-ANGLE = Box(a=(2, 4), phi=(-2, 2, "periodic"))
-
-
-def test_periodic_coordinates_and_parameters_are_two_inputs_each(x64, getkey, tmp_path):
-    spec = MainNetSpec((2, 5, 4, 1), RING)
-    model = eqx.filter_jit(ConcatPINN)(spec, ANGLE, augmented=True, key=getkey())
-    first = np.concatenate([model.net.weights[0], model.lam_weight], axis=1)
-    weights = [first, *map(np.asarray, model.net.weights[1:])]
-    for t, x, a, phi in ((0.3, -0.5, 2.5, 1.2), (1.0, 0.9, 4.0, -7.0)):
-        h = np.array([2 * t - 1, np.cos(np.pi * x), np.sin(np.pi * x), a - 3])
-        h = np.append(h, [np.cos(np.pi * phi / 2), np.sin(np.pi * phi / 2)])
-        for w, b in zip(weights[:-1], model.net.biases[:-1], strict=True):
-            h = np.tanh(w @ h + np.asarray(b))
-        expected = weights[-1] @ h + np.asarray(model.net.biases[-1])
-        net = model(jnp.array([a, phi]))
-        np.testing.assert_allclose(net(jnp.array([t, x])), expected[0], rtol=1e-13)
-    # What is constant are the two parameters, not what the network sees of them.
-    assert [leaf.shape for leaf in model.lam_slope] == [(2, 4), (2,)]
-    hpx.save(tmp_path / "wave.eqx", model)
-    assert eqx.tree_equal(hpx.load(tmp_path / "wave.eqx"), model)
-
-
-def test_the_called_network_is_as_small_as_one_without_lambda(getkey):
-    spec = MainNetSpec((2, 5, 4, 1), DOMAIN)
-    net = eqx.filter_jit(ConcatPINN)(spec, LAM, key=getkey())(jnp.array([3, 0.01]))
-    assert net.spec == spec
-    assert net.flatten().size == spec.size
+    # What is constant are the three parameters, not what the network sees of them.
+    assert [leaf.shape for leaf in model.lam_slope] == [(3, 4), (3,)]
 
 
 def test_the_first_layer_is_glorot_over_points_and_lambda(getkey):
-    spec = MainNetSpec((2, 400, 1), DOMAIN)
-    model = eqx.filter_jit(ConcatPINN)(spec, LAM, key=getkey())
-    first = jnp.concatenate([model.net.weights[0], model.lam_weight], axis=1)
-    np.testing.assert_allclose(jnp.var(first, axis=0), 2 / 404, rtol=0.3)
-    assert jax.tree.leaves(model)[0].dtype == jnp.float32
-
-
-STATE = Box(x=(-5, 5), y=(-5, 5), z=(2, 22))
-
-
-@pytest.mark.parametrize(("width", "count"), [(16, 214), (256, 3334)])
-def test_augmented_baselines_are_as_large_as_the_papers(width, count, getkey):
-    spec = MainNetSpec((3, width, 3), STATE)
-    model = eqx.filter_jit(ConcatPINN)(
-        spec, Lorenz().parameters, augmented=True, key=getkey()
-    )
-    assert count_parameters(model) == count
-    # (x, λ) in and (dx/dt, dλ/dt) out.
-    assert count == (6 * width + width) + (width * 6 + 6)
+    main = MainNetSpec((2, 400, 1), MAIN.inputs)
+    model = eqx.filter_jit(ConcatPINN)(main, LAM, key=getkey())
+    # The columns of the points are a Glorot network's own.
+    np.testing.assert_allclose(np.var(model.net.weights[0]), 2 / 402, rtol=0.2)
+    np.testing.assert_allclose(np.var(model.lam_weight), 2 / 406, rtol=0.2)
 
 
 def test_the_outputs_for_the_parameters_are_zero_and_do_nothing():
-    spec = MainNetSpec((3, 4, 3), STATE)
-    build = eqx.filter_jit(ConcatPINN)
+    main = MainNetSpec((3, 16, 3), STATE)
     plain, augmented = (
-        build(spec, Lorenz().parameters, augmented=more, key=jax.random.key(1))
+        eqx.filter_jit(ConcatPINN)(main, LORENZ, augmented=more, key=jr.key(1))
         for more in (False, True)
     )
-    assert plain.lam_slope is None
-    for leaf in augmented.lam_slope:
-        assert leaf.dtype == jnp.float32 and not np.any(leaf)
+    assert plain.lam_slope is None and "augmented" not in plain.config()
+    assert augmented.config()["augmented"]
+    assert not any(np.any(leaf) for leaf in augmented.lam_slope)
+    # As the paper's: (x, λ) in and (dx/dt, dλ/dt) out.
+    assert count_parameters(augmented) == (6 * 16 + 16) + (16 * 6 + 6)
     lam, state = jnp.array([10.0, 2.0, 14.0]), jnp.array([1.0, -2.0, 10.0])
     assert eqx.tree_equal(plain(lam), augmented(lam))
 
@@ -102,10 +74,121 @@ def test_the_outputs_for_the_parameters_are_zero_and_do_nothing():
     assert np.any(slopes.lam_weight) and np.all(slopes.net.weights[0])
 
 
-def test_only_an_augmented_baseline_says_so(getkey):
-    spec = MainNetSpec((3, 4, 3), STATE)
-    for augmented in (False, True):
-        model = eqx.filter_jit(ConcatPINN)(
-            spec, Lorenz().parameters, augmented=augmented, key=getkey()
-        )
-        assert model.config().get("augmented", False) is augmented
+WAYS = {
+    "FiLM": hpx.FiLM,
+    "LowRank": functools.partial(hpx.LowRank, rank=3),
+    "LastLayer": hpx.LastLayer,
+}
+
+
+@pytest.fixture(params=WAYS)
+def way(request):
+    return request.param
+
+
+def build(way):
+    return _build(way, jax.config.jax_enable_x64)
+
+
+@functools.cache
+def _build(way, x64):
+    make = eqx.filter_jit(lambda key: WAYS[way](MAIN, LAM, (6, 3), key=key))
+    return make(jr.key(0))
+
+
+# As after a training: no bias is zero, and no modulation is small.
+def moved(model):
+    leaves, tree = jax.tree.flatten(model)
+    rng = np.random.default_rng(1)
+    leaves = [a + jnp.asarray(rng.normal(0, 0.5, a.shape), a.dtype) for a in leaves]
+    return jax.tree.unflatten(tree, leaves)
+
+
+def numbers(model, seen):
+    """m(λ) in NumPy."""
+    z, trunk = seen, model.modulator.trunk
+    for w, b in zip(trunk.weights, trunk.biases, strict=True):
+        z = np.tanh(np.asarray(w) @ z + np.asarray(b))
+    return np.asarray(model.modulator.head) @ z
+
+
+def film(model, m, h):
+    """Layer by layer with the modulation where it acts, nothing folded."""
+    *hidden, last = zip(model.net.weights, model.net.biases, strict=True)
+    scale, shift = [m[:5], m[5:9]], [m[9:14], m[14:]]
+    for (w, b), g, s in zip(hidden, scale, shift, strict=True):
+        h = np.tanh((1 + g) * (w @ h + b) + s)
+    return last[0] @ h + last[1]
+
+
+def low_rank(model, m, h):
+    layers = zip(model.net.weights, model.net.biases, strict=True)
+    for i, (w, b) in enumerate(layers):
+        # [W b] + U diag(s) Vᵀ, one direction after the other.
+        a = w @ h + b
+        for k in range(3):
+            a = a + model.left[i][:, k] * m[3 * i + k] * (
+                model.right[i][:-1, k] @ h + model.right[i][-1, k]
+            )
+        h = np.tanh(a)
+    return a
+
+
+def last_layer(model, m, h):
+    *hidden, last = zip(model.net.weights, model.net.biases, strict=True)
+    for w, b in hidden:
+        h = np.tanh(w @ h + b)
+    # A weight starts by Glorot's √(2 / (1 + 4)).
+    m = np.sqrt(2 / 5) * m
+    return (last[0][0] + m[:4]) @ h + last[1] + m[4]
+
+
+BY_HAND = {"FiLM": film, "LowRank": low_rank, "LastLayer": last_layer}
+
+
+def test_folding_is_modulating_every_layer(x64, way):
+    model = moved(build(way))
+    plain = jax.tree.map(np.asarray, model)
+    fast = jax.jit(lambda lam, tx: model(lam)(tx))
+    for t, x, *lam in POINTS:
+        m = numbers(plain, seen(*lam))
+        expected = BY_HAND[way](plain, m, np.array([2 * t - 1, x]))
+        found = fast(jnp.array(lam), jnp.array([t, x]))
+        np.testing.assert_allclose(found, expected[0], rtol=1e-12)
+
+
+def test_lambda_moves_the_weights_that_it_should_and_no_others(x64, way):
+    model = moved(build(way))
+
+    def theta(scaled):
+        return model.generate(scaled).flatten()
+
+    slopes = jax.jit(jax.jacfwd(theta))(jnp.array([0.3, 0.2, -0.4]))
+    # 5·2 + 5 and 4·5 + 4 weights and biases in the hidden layers, 4 + 1 in the last.
+    hidden, last = np.arange(44) < 39, np.arange(44) >= 39
+    expected = {"FiLM": hidden, "LowRank": hidden | last, "LastLayer": last}[way]
+    np.testing.assert_array_equal(slopes != 0, np.tile(expected[:, None], 3))
+
+
+def test_every_lambda_starts_near_one_ordinary_network(way):
+    model = build(way)
+    lams = hpx.log_uniform(LAM, (50,), key=jr.key(2))
+    theta = np.asarray(jax.jit(jax.vmap(lambda lam: model(lam).flatten()))(lams))
+    common = np.asarray(model.net.flatten())
+    away = np.linalg.norm(theta - common, axis=1) / np.linalg.norm(common)
+    # And yet λ is seen from the first step on.
+    assert 0.01 < np.median(away) and np.max(away) < 0.4
+
+
+def test_every_number_is_trained_from_the_start(x64, way):
+    @jax.jit
+    @jax.grad
+    def slope(model):
+        return model(jnp.array([2.5, 0.3, 0.02]))(jnp.array([0.3, -0.5])) ** 2
+
+    assert all(np.all(leaf) for leaf in jax.tree.leaves(slope(build(way))))
+
+
+def test_film_needs_something_to_scale():
+    with pytest.raises(ValueError, match="main"):
+        hpx.FiLM(MainNetSpec((2, 1), MAIN.inputs), LAM, (3,), key=jr.key(0))

@@ -1,4 +1,3 @@
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,14 +10,13 @@ T = DT * np.arange(1001)
 
 def by_hand(states, exponent=0.0, finished=True):
     """A long run with these states and this exponent all along."""
-    growth = exponent * T[None]
-    return LongRun(
-        jnp.ones((1, 1)), states[None], DT, growth, -3 * T[None], np.array([finished])
-    )
+    growth, one = exponent * T[None], np.array([finished])
+    return LongRun(np.ones((1, 1)), states[None], DT, growth, -3 * T[None], one)
 
 
 def curve(x, y=None):
-    return np.stack([x, 0 * x if y is None else y, 0 * x], axis=1)
+    none = np.zeros(len(x))
+    return np.stack([x, none if y is None else y, none], axis=1)
 
 
 def settling(switches, level):
@@ -28,11 +26,11 @@ def settling(switches, level):
     return curve(level + (sign - 1) * (T < 33) * level)
 
 
-CHAOTIC = np.random.default_rng(0).normal(0, 8, len(T))
+CHAOTIC = curve(np.random.default_rng(0).normal(0, 8, len(T)))
+ENDING = curve(np.where(T < 30, T, np.inf))
 # Around C+ for ever, slower and slower.
-SPIRAL = curve(
-    8 + np.exp(-0.01 * T) * np.cos(5 * T), 8 + np.exp(-0.01 * T) * np.sin(5 * T)
-)
+FADING = np.exp(-0.01 * T)
+SPIRAL = curve(8 + FADING * np.cos(5 * T), 8 + FADING * np.sin(5 * T))
 
 
 @pytest.mark.parametrize(
@@ -46,23 +44,15 @@ SPIRAL = curve(
         (by_hand(curve(8 + 0 * T), 0.3), "fixed points C±"),
         (by_hand(settling(12, -8.0), -0.3), "transient chaos"),
         (by_hand(curve(8 * np.sin(T), 8 * np.cos(T)), 1e-4), "limit cycle"),
-        (by_hand(curve(CHAOTIC), 0.9), "chaos"),
-        (by_hand(curve(CHAOTIC), 0.9, finished=False), "failed"),
-        (by_hand(curve(0 * T), -0.3, finished=False), "failed"),
+        (by_hand(CHAOTIC, 0.9), "chaos"),
+        (by_hand(CHAOTIC, 0.9, finished=False), "failed"),
         (by_hand(curve(np.nan * T), np.nan, finished=False), "failed"),
+        (by_hand(ENDING, np.nan, finished=False), "failed"),
     ],
 )
 def test_a_run_is_classified_by_what_it_does_in_the_end(run, behaviour):
     assert classify(run) == [behaviour]
     assert behaviour in BEHAVIOURS
-
-
-def test_a_run_that_ends_in_infinities_has_failed():
-    states = curve(T)
-    states[300:] = np.inf
-    growth = np.where(T < 30, T, np.inf)[None]
-    run = LongRun(jnp.ones((1, 1)), states[None], DT, growth, growth, np.array([False]))
-    assert classify(run) == ["failed"]
 
 
 def test_confusion_counts_pairs_in_the_order_of_complexity():
@@ -76,15 +66,5 @@ def test_confusion_counts_pairs_in_the_order_of_complexity():
     }
     assert list(table) == [b for b in BEHAVIOURS if b in true]
     assert all(list(row) == ["origin", "chaos", "failed"] for row in table.values())
-
-
-def test_confusion_of_lists_that_do_not_match_is_an_error():
-    with pytest.raises(ValueError, match="true has 1 and found 2 behaviours"):
-        confusion(["chaos"], ["chaos", "origin"])
-    with pytest.raises(ValueError, match="found = 'order', expected one of origin"):
-        confusion(["chaos"], ["order"])
-
-
-def test_junk(throw_junk_at):
-    throw_junk_at(classify, run=by_hand(curve(T)))
-    throw_junk_at(confusion, true=["chaos"], found=["origin"])
+    with pytest.raises(ValueError, match="true has 5 and found 1"):
+        confusion(true, found[:1])

@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import AbstractPDE, Box
-from hyperpinn_eqx.physics.sampling import chebyshev_nodes
+from hyperpinn_eqx import AbstractPDE, Box, chebyshev_nodes
+from hyperpinn_eqx.physics.sampling import lattice
 
 uniform = eqx.filter_jit(hpx.uniform)
 log_uniform = eqx.filter_jit(hpx.log_uniform)
-spread = eqx.filter_jit(hpx.latin_hypercube)
-conditions = eqx.filter_jit(hpx.conditions)
+latin_hypercube = eqx.filter_jit(hpx.latin_hypercube)
 residual_adaptive = eqx.filter_jit(hpx.residual_adaptive)
 
 BOX = Box(t=(0, 2), x=(-3, 1))
@@ -24,42 +23,57 @@ def distance_from_uniform(sample):
 
 
 @pytest.mark.parametrize("sampler", [uniform, log_uniform])
-@pytest.mark.parametrize("shape", [(), (5,), (3, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(), 5, (3, 4), (0, 3)], ids=str)
 def test_samples_have_the_shape_and_lie_in_the_box(sampler, shape, getkey):
     box = Box(t=(0, 2), nu=(1e-3, 1e-1, "log"))
-    points = sampler(box, shape, key=getkey())
-    assert points.shape == (*shape, 2)
-    for i in range(2):
-        assert jnp.all(points[..., i] >= box.low[i] * (1 - 1e-6))
-        assert jnp.all(points[..., i] <= box.high[i] * (1 + 1e-6))
+    points = np.asarray(sampler(box, shape, key=getkey()))
+    assert points.shape == (*np.empty(shape).shape, 2)
+    assert np.all(points >= np.array([0, 1e-3]) * (1 - 1e-6))
+    assert np.all(points <= np.array([2, 1e-1]) * (1 + 1e-6))
 
 
-def test_uniform_is_uniform_in_physical_units_even_on_log_axes(getkey):
-    nu = uniform(NU, (4000,), key=getkey())[:, 0]
+def test_uniform_and_log_uniform_are_what_they_say_on_log_axes(getkey):
+    nu = uniform(NU, 4000, key=getkey())[:, 0]
     assert distance_from_uniform((nu - 1e-3) / (1e-1 - 1e-3)) < 0.03
-
-
-def test_log_uniform_is_uniform_in_the_logarithm(getkey):
-    nu = log_uniform(NU, (4000,), key=getkey())[:, 0]
+    nu = log_uniform(NU, 4000, key=getkey())[:, 0]
     assert distance_from_uniform((jnp.log10(nu) + 3) / 2) < 0.03
 
 
-def test_axes_are_independent(getkey):
-    points = uniform(BOX, (4000,), key=getkey())
-    assert abs(np.corrcoef(np.asarray(points).T)[0, 1]) < 0.05
+@pytest.mark.parametrize("low", [0.0, 1.0, 1e3, -2.0])
+def test_uniform_points_are_inside(low, monkeypatch, getkey):
+    # As if the generator had drawn its least and its largest number.
+    ends = jnp.array([[-1.0], [1.0]])
+    monkeypatch.setattr(jax.random, "uniform", lambda *args, **options: ends)
+    points = hpx.uniform(Box(x=(low, low + 2)), 2, key=getkey())
+    assert jnp.all((points > low) & (points < low + 2))
+    assert jnp.all(jnp.isfinite(1 / (points - low)))
 
 
 @pytest.mark.parametrize("n", [1, 8])
-def test_spread_puts_one_point_into_each_nth_of_every_axis(n, getkey):
+def test_a_latin_hypercube_has_one_point_in_each_nth_of_every_axis(n, getkey):
     box = Box(nu=(1e-3, 1e-1, "log"), a=(0, 5))
     scaled = np.asarray(box.scale(latin_hypercube(box, n, key=getkey())))
     cells = np.floor((scaled + 1) / 2 * n * (1 - 1e-5)).astype(int)
     np.testing.assert_array_equal(np.sort(cells, axis=0).T, [range(n), range(n)])
+    assert latin_hypercube(box, 0, key=getkey()).shape == (0, 2)
 
 
-def test_spread_pairs_the_axes_at_random(getkey):
-    points = latin_hypercube(Box(a=(0, 1), b=(0, 1)), 500, key=getkey())
-    assert abs(np.corrcoef(np.asarray(points).T)[0, 1]) < 0.15
+def test_axes_are_independent(getkey):
+    for points in (
+        uniform(BOX, 4000, key=getkey()),
+        latin_hypercube(BOX, 4000, key=getkey()),
+    ):
+        assert abs(np.corrcoef(np.asarray(points).T)[0, 1]) < 0.05
+
+
+def test_the_lattice_is_even():
+    for d in (1, 2, 3):
+        points = lattice(1000, d)
+        assert points.shape == (1000, d)
+        # Of independent points, one box in three would be off by more than 0.015.
+        for corner in np.random.default_rng(5).uniform(size=(50, d)):
+            inside = np.all(points < corner, axis=1).mean()
+            assert abs(inside - corner.prod()) < 0.015
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])
@@ -80,6 +94,9 @@ def test_chebyshev_nodes_are_those_of_scaled_units(x64):
     four, three = (np.sort(np.cos(np.pi * (np.arange(n) + 0.5) / n)) for n in (4, 3))
     np.testing.assert_allclose(log, np.repeat(four, 3), atol=1e-12)
     np.testing.assert_allclose(a, np.tile(three, 4), atol=1e-12)
+    for counts in ((3, 1), (2, 2, 2, 2)):
+        with pytest.raises(ValueError, match="counts"):
+            chebyshev_nodes(box, counts)
 
 
 def test_interpolation_at_chebyshev_nodes_holds_at_the_ends(x64):
@@ -94,120 +111,64 @@ def test_interpolation_at_chebyshev_nodes_holds_at_the_ends(x64):
     assert worst(nodes) < 0.1 and worst(np.linspace(-1, 1, 21)) > 1
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 8])
-def test_nodes_of_a_periodic_axis_are_equispaced_around_it(n, x64):
-    box = Box(phi=(1, 5, "periodic"))
-    nodes = np.asarray(chebyshev_nodes(box, (n,)))[:, 0]
-    gaps = np.diff(nodes, append=nodes[0] + 4)
-    np.testing.assert_allclose(gaps, np.full(n, 4 / n), rtol=1e-14)
-    # The middle one, or both beside it, are where those of an interval are.
-    np.testing.assert_allclose(nodes.mean(), 3, rtol=1e-14)
-
-
-def test_means_over_nodes_of_a_periodic_axis_converge_as_fast_as_they_can(x64):
+def test_nodes_of_a_periodic_axis_are_equispaced_around_it(x64):
+    for n in (1, 2, 5, 8):
+        nodes = np.asarray(chebyshev_nodes(Box(phi=(1, 5, "periodic")), (n,)))[:, 0]
+        gaps = np.diff(nodes, append=nodes[0] + 4)
+        np.testing.assert_allclose(gaps, np.full(n, 4 / n), rtol=1e-14)
+        # The middle one, or both beside it, are where those of an interval are.
+        np.testing.assert_allclose(nodes.mean(), 3, rtol=1e-14)
+    # Means converge as fast as they can: of exp(cos φ), to a Bessel function.
     box = Box(a=(0, 1), phi=(-np.pi, np.pi, "periodic"))
-    points = np.asarray(chebyshev_nodes(box, (1, 20)))
-    bessel = np.i0(1.0)  # the mean of exp(cos φ)
-    np.testing.assert_allclose(np.exp(np.cos(points[:, 1])).mean(), bessel, rtol=1e-14)
-    np.testing.assert_allclose(points[:, 0], np.full(20, 0.5), rtol=1e-15)
+    a, phi = np.asarray(chebyshev_nodes(box, (1, 20))).T
+    np.testing.assert_allclose(np.exp(np.cos(phi)).mean(), np.i0(1.0), rtol=1e-14)
+    np.testing.assert_allclose(a, np.full(20, 0.5), rtol=1e-15)
 
 
-@pytest.mark.parametrize("counts", [(3,), (2, 2, 2)], ids=str)
-def test_chebyshev_needs_a_count_for_each_axis(counts):
-    with pytest.raises(ValueError, match="counts = .*expected 2"):
-        chebyshev_nodes(BOX, counts)
+PLATE = {"x": (-1, 1), "y": (2, 3), "t": (0.5, 2)}
 
 
-@pytest.fixture
-def plate(heat):
-    class Plate(AbstractPDE):
-        domain = Box(x=(-1, 1), y=(2, 3), t=(0.5, 2))
-        parameters = heat.parameters
-        derivatives = ("t",)
+def drawn(n_initial, n_boundary, key, **domain):
+    """Conditions on a domain, from a family with the methods that it needs."""
 
-        def residual(self, u, tx, lam):
-            return u.t
+    def periodic(name):
+        return len(domain[name]) == 3
 
-        def initial(self, tx, lam):
-            return tx[0]
-
-        def boundary(self, tx, lam):
-            return tx[0]
-
-    return Plate()
+    body = {"domain": Box(**domain), "parameters": NU, "derivatives": ()}
+    body["residual"] = lambda self, u, tx, lam: u.value
+    if "t" in domain and not periodic("t"):
+        body["initial"] = lambda self, tx, lam: tx[0]
+    if any(not periodic(name) for name in {*domain} - {"t"}):
+        body["boundary"] = lambda self, tx, lam: tx[0]
+    problem = type("Some", (AbstractPDE,), body)()
+    return hpx.conditions(problem, n_initial, n_boundary, key=key)
 
 
-def test_initial_points_lie_at_the_first_time(plate, getkey):
-    initial, _ = conditions(plate, 30, 1, key=getkey())
-    assert initial.shape == (30, 3)
-    assert jnp.all(initial[:, 2] == 0.5)
+@pytest.mark.parametrize("kind", [(), ("periodic",)], ids=str)
+def test_conditions_lie_at_the_first_time_and_on_every_wall(kind, getkey):
+    # A periodic axis has no walls.
+    initial, boundary = drawn(30, 200, getkey(), **PLATE | {"x": (-1, 1, *kind)})
+    assert initial.shape == (30, 3) and jnp.all(initial[:, 2] == 0.5)
     assert jnp.ptp(initial[:, 0]) > 1 and jnp.ptp(initial[:, 1]) > 0.5
-
-
-def test_boundary_points_lie_on_every_wall_at_any_time(plate, getkey):
-    _, boundary = conditions(plate, 1, 200, key=getkey())
-    on = boundary[:, [0, 0, 1, 1]] == jnp.array([[-1.0, 1.0, 2.0, 3.0]])
-    assert jnp.all(jnp.any(on, axis=1))
-    assert jnp.all(jnp.sum(on, axis=0) > 20)
+    on = boundary[:, [1, 1, 0, 0]] == jnp.array([[2.0, 3.0, -1.0, 1.0]])
+    assert jnp.all(jnp.sum(on, axis=1) == 1)
+    np.testing.assert_array_equal(jnp.sum(on, axis=0) > 20, [1, 1, *2 * [not kind]])
     assert jnp.min(boundary[:, 2]) < 0.7 and jnp.max(boundary[:, 2]) > 1.8
 
 
-def test_conditions_are_fifty_and_fifty_as_in_the_paper(heat, getkey):
-    initial, boundary = conditions(heat, key=getkey())
-    assert initial.shape == boundary.shape == (50, 2)
-
-
-def test_a_steady_problem_has_no_initial_points(plate, getkey):
-    steady = {"domain": Box(x=(-1, 1), y=(2, 3)), "derivatives": ("x",)}
-    steady["initial"] = AbstractPDE.initial
-    steady = type("Steady", (type(plate),), steady)()
-    initial, boundary = conditions(steady, 5, 40, key=getkey())
-    assert initial.shape == (0, 2)
-    on = boundary[:, [0, 0, 1, 1]] == jnp.array([[-1.0, 1.0, 2.0, 3.0]])
-    assert jnp.all(jnp.sum(on, axis=1) == 1)
-
-
-def test_a_problem_in_time_alone_has_no_boundary_points(plate, getkey):
-    decay = {"domain": Box(t=(1, 3)), "boundary": AbstractPDE.boundary}
-    decay = type("Decay", (type(plate),), decay)()
-    initial, boundary = conditions(decay, 5, 40, key=getkey())
-    np.testing.assert_array_equal(initial, np.ones((5, 1)))
-    assert boundary.shape == (0, 1)
-
-
-def test_a_periodic_axis_has_no_walls(plate, getkey):
-    channel = Box(x=(-1, 1, "periodic"), y=(2, 3), t=(0.5, 2))
-    channel = type("Channel", (type(plate),), {"domain": channel})()
-    initial, boundary = conditions(channel, 30, 200, key=getkey())
-    assert jnp.all(initial[:, 2] == 0.5) and jnp.ptp(initial[:, 0]) > 1
-    on = boundary[:, [1, 1]] == jnp.array([[2.0, 3.0]])
-    assert jnp.all(jnp.sum(on, axis=1) == 1) and jnp.all(jnp.sum(on, axis=0) > 60)
-    assert not jnp.any(jnp.abs(boundary[:, 0]) == 1)
-
-
-def test_a_ring_has_no_boundary_points(plate, getkey):
-    ring = {"domain": Box(t=(1, 3), x=(-1, 1, "periodic"))}
-    ring["boundary"] = AbstractPDE.boundary
-    ring = type("Ring", (type(plate),), ring)()
-    initial, boundary = conditions(ring, 5, 40, key=getkey())
-    assert initial.shape == (5, 2) and boundary.shape == (0, 2)
-
-
-def test_a_periodic_time_has_no_beginning(plate, getkey):
-    none = {name: getattr(AbstractPDE, name) for name in ("initial", "boundary")}
-    orbit = {"domain": Box(t=(1, 3, "periodic"), x=(-1, 1, "periodic")), **none}
-    orbit = type("Orbit", (type(plate),), orbit)()
-    assert [len(p) for p in conditions(orbit, 5, 40, key=getkey())] == [0, 0]
-
-
-@pytest.mark.parametrize("low", [0.0, 1.0, 1e3, -2.0])
-def test_uniform_points_are_inside(low, monkeypatch, getkey):
-    # As if the generator had drawn its least and its largest number.
-    ends = jnp.array([[-1.0], [1.0]])
-    monkeypatch.setattr(jax.random, "uniform", lambda *args, **options: ends)
-    points = uniform(Box(x=(low, low + 2)), (2,), key=getkey())
-    assert jnp.all((points > low) & (points < low + 2))
-    assert jnp.all(jnp.isfinite(1 / (points - low)))
+@pytest.mark.parametrize(
+    ("domain", "counts"),
+    [
+        ({"x": (-1, 1), "y": (2, 3)}, (0, 40)),
+        ({"t": (1, 3)}, (5, 0)),
+        ({"t": (1, 3), "x": (-1, 1, "periodic")}, (5, 0)),
+        ({"t": (1, 3, "periodic"), "x": (-1, 1, "periodic")}, (0, 0)),
+    ],
+    ids=["steady", "time", "ring", "orbit"],
+)
+def test_without_a_place_there_are_no_conditions(domain, counts, getkey):
+    found = drawn(5, 40, getkey(), **domain)
+    assert [part.shape for part in found] == [(n, len(domain)) for n in counts]
 
 
 def test_adaptive_points_follow_the_residual(getkey):
@@ -219,105 +180,44 @@ def test_adaptive_points_follow_the_residual(getkey):
     share = jnp.mean(points[:, 0] < 0.2)
     # A little less, for without replacement there are too few of them.
     assert 0.4 < share < 0.6
-
-
-def test_adaptive_points_are_all_different(getkey):
-    points = residual_adaptive(
-        lambda p: jnp.exp(9 * p[:, 1]), BOX, 64, candidates=100, key=getkey()
-    )
-    assert points.shape == (64, 2)
-    assert len(np.unique(points, axis=0)) == 64
-
-
-def test_all_candidates_may_be_drawn(getkey):
-    points = residual_adaptive(lambda p: p[:, 0], BOX, 16, candidates=16, key=getkey())
-    assert points.shape == (16, 2)
-
-
-def test_more_points_than_candidates_is_an_error(getkey):
-    with pytest.raises(ValueError, match="n = 17, expected at most candidates = 16"):
-        residual_adaptive(lambda p: p[:, 0], BOX, 17, candidates=16, key=getkey())
-
-
-def test_adaptive_points_of_an_exact_solution_are_uniform(getkey):
+    # Of an exact solution they are uniform.
     points = residual_adaptive(lambda p: 0 * p[:, 0], BOX, 2000, key=getkey())
     assert distance_from_uniform(points[:, 0] / 2) < 0.05
+
+
+@pytest.mark.parametrize("n", [64, 100])
+def test_adaptive_points_are_all_different(n, getkey):
+    steep = lambda p: jnp.exp(9 * p[:, 1])  # noqa: E731
+    points = residual_adaptive(steep, BOX, n, candidates=100, key=getkey())
+    assert points.shape == (n, 2) and len(np.unique(points, axis=0)) == n
+    with pytest.raises(ValueError, match="101.*100"):
+        residual_adaptive(steep, BOX, 101, candidates=100, key=getkey())
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda p: p[:3, 0], lambda p: p, lambda p: p[:, 0] * jnp.nan]
+)
+def test_a_residual_must_be_one_finite_number_a_point(wrong, getkey, unchecked):
+    with pytest.raises(ValueError, match="residual"):
+        hpx.residual_adaptive(wrong, BOX, 4, candidates=16, key=getkey())
 
 
 @pytest.mark.parametrize(
     "sampler",
     [
-        lambda key: uniform(BOX, (5,), key=key),
-        lambda key: log_uniform(BOX, (5,), key=key),
+        lambda key: uniform(BOX, 5, key=key),
+        lambda key: log_uniform(BOX, 5, key=key),
         lambda key: latin_hypercube(BOX, 5, key=key),
         lambda key: residual_adaptive(
             lambda p: p[:, 0], BOX, 5, candidates=16, key=key
         ),
+        lambda key: drawn(5, 0, key, **PLATE)[0],
     ],
-    ids=["uniform", "log_uniform", "spread", "residual_adaptive"],
+    ids=["uniform", "log_uniform", "latin_hypercube", "residual_adaptive", "initial"],
 )
-def test_the_key_decides_everything(sampler):
+def test_the_key_decides_everything_in_the_default_precision(sampler):
     first, again, other = (sampler(jax.random.key(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert jnp.all(jnp.any(first != other, axis=1))
-
-
-def test_samples_come_in_the_default_precision(x64, heat, getkey):
-    assert uniform(BOX, (2,), key=getkey()).dtype == jnp.float64
-    assert latin_hypercube(BOX, 2, key=getkey()).dtype == jnp.float64
-    for points in conditions(heat, 2, 2, key=getkey()):
-        assert points.dtype == jnp.float64
-
-
-def test_no_points_are_no_error(heat, getkey):
-    assert uniform(BOX, (0, 3), key=getkey()).shape == (0, 3, 2)
-    assert latin_hypercube(BOX, 0, key=getkey()).shape == (0, 2)
-    initial, boundary = conditions(heat, 0, 0, key=getkey())
-    assert initial.shape == boundary.shape == (0, 2)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        (lambda p: p[:3, 0], r"size\(points\) has shape \(3,\), expected \(16,\)"),
-        (lambda p: p, r"size\(points\) has shape \(16, 2\), expected \(16,\)"),
-        (lambda p: jnp.where(p[:, 0] > 1, jnp.nan, 1), r"size\(points\) holds nan at"),
-        (lambda p: None, r"size\(points\) = None, expected an array of real numbers"),
-    ],
-)
-def test_a_residual_must_be_one_finite_number_a_point(wrong, said, getkey, unchecked):
-    with pytest.raises(ValueError, match=said):
-        hpx.residual_adaptive(wrong, BOX, 4, candidates=16, key=getkey())
-
-
-BATCH = {
-    "lam": np.ones((2, 1)),
-    "points": np.ones((2, 3, 2)),
-    "initial": np.ones((4, 2)),
-    "boundary": np.ones((5, 2)),
-}
-
-
-def test_a_batch_takes_lists_and_integers_and_no_conditions(unchecked):
-    whole = {name: a.astype(int).tolist() for name, a in BATCH.items()}
-    batch = hpx.Batch(**whole | {"initial": jnp.ones((0, 2))})
-    for name, a in BATCH.items():
-        assert getattr(batch, name).dtype == jnp.float32
-        assert getattr(batch, name).shape == (a.shape if name != "initial" else (0, 2))
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "said"),
-    [
-        ("lam", np.ones((3, 1)), r"have shapes \(3, 1\), \(2, 3, 2\), .*\(M, p\)"),
-        ("boundary", np.ones((5, 3)), r"\(5, 3\), expected .*\(B, d\)"),
-        ("points", [[[0, np.inf]], [[0, 1]]], r"points holds inf at \(0, 0, 1\)"),
-    ],
-)
-def test_a_batch_that_does_not_fit_together_is_an_error(name, value, said, unchecked):
-    with pytest.raises(ValueError, match=said):
-        hpx.Batch(**BATCH | {name: value})
-
-
-def test_junk_for_batches(throw_junk_at):
-    throw_junk_at(hpx.Batch, **BATCH)
+    with jax.enable_x64(True):
+        assert sampler(jax.random.key(1)).dtype == jnp.float64

@@ -1,12 +1,10 @@
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
 
-uniform = eqx.filter_jit(hpx.uniform)
 residuals = eqx.filter_jit(hpx.residuals)
 
 
@@ -14,19 +12,13 @@ def exact(kappa):
     return lambda tx: -jnp.exp(-kappa * jnp.pi**2 * tx[0]) * jnp.sin(jnp.pi * tx[1])
 
 
-@pytest.mark.parametrize("kappa", [0.01, 0.3, 1.0])
-def test_the_exact_solution_of_a_users_equation_has_no_residual(
-    kappa, heat, x64, getkey
-):
-    points = uniform(heat.domain, (20,), key=getkey())
-    r = residuals(exact(kappa), heat, jnp.array([kappa]), points)
-    np.testing.assert_allclose(r, np.zeros(20), atol=1e-13)
-
-
-def test_a_wrong_solution_has_a_residual(heat, x64, getkey):
-    points = uniform(heat.domain, (20,), key=getkey())
-    r = residuals(exact(0.3), heat, jnp.array([0.4]), points)
-    assert jnp.max(jnp.abs(r)) > 1e-2
+def test_a_users_equation_tells_its_solution_from_a_wrong_one(heat, x64, getkey):
+    points = hpx.uniform(heat.domain, 20, key=getkey())
+    for kappa in (0.01, 0.3, 1.0):
+        r = residuals(exact(kappa), heat, jnp.array([kappa]), points)
+        np.testing.assert_allclose(r, np.zeros(20), atol=1e-13)
+    wrong = residuals(exact(0.3), heat, jnp.array([0.4]), points)
+    assert jnp.max(jnp.abs(wrong)) > 1e-2
 
 
 def test_several_parameters_and_space_dimensions(x64, getkey):
@@ -44,76 +36,42 @@ def test_several_parameters_and_space_dimensions(x64, getkey):
         def boundary(self, tx, lam):
             return (tx[1] - lam[0] * tx[0]) * (tx[2] - lam[1] * tx[0])
 
-    problem, lam = Advection(), jnp.array([0.3, 0.8])
-    points = uniform(problem.domain, (10,), key=getkey())
-    r = residuals(lambda p: problem.boundary(p, lam), problem, lam, points)
-    np.testing.assert_allclose(r, np.zeros(10), atol=1e-15)
-
-    main = hpx.MainNetSpec((3, 4, 1), problem.domain)
-    model = eqx.filter_jit(hpx.HyperPINN)(main, problem.parameters, (3,), key=getkey())
-    batch = hpx.Batch(
-        uniform(problem.parameters, (2,), key=getkey()),
-        uniform(problem.domain, (2, 5), key=getkey()),
-        *eqx.filter_jit(hpx.conditions)(problem, 4, 6, key=getkey()),
-    )
-    assert jnp.isfinite(eqx.filter_jit(hpx.pinn_loss)(model, problem, batch).total)
+    problem, lam = Advection(), jnp.array([[0.3, 0.8], [0.9, 0.1]])
+    points = hpx.uniform(problem.domain, (2, 10), key=getkey())
+    loss = hpx.PINNLoss(problem, *hpx.conditions(problem, 4, 6, key=getkey()))
+    # A family of functions is a model too.
+    found = loss(lambda lam: lambda p: problem.boundary(p, lam), loss.at(lam, points))
+    assert found.terms.keys() == {"physics", "data"} and found.total < 1e-28
 
 
-def test_an_unfinished_equation_cannot_be_made():
-    class Unfinished(hpx.AbstractPDE):
-        domain = hpx.Box(t=(0, 1), x=(-1, 1))
-        parameters = hpx.Box(kappa=(0.01, 1.0, "log"))
-        derivatives = ("t", "xx")
-
-    with pytest.raises(TypeError, match="abstract"):
-        Unfinished()
-
-
-def test_an_equation_without_a_domain_cannot_be_made(heat):
-    class Nowhere(hpx.AbstractPDE):
-        parameters = heat.parameters
-        derivatives = heat.derivatives
-        residual = initial = boundary = lambda self, *_: 0.0
-
-    with pytest.raises(TypeError, match="Nowhere .*attributes {'domain'}"):
-        Nowhere()
+def test_an_unfinished_equation_cannot_be_made(heat):
+    for name in ("residual", "domain"):
+        body = {n: getattr(type(heat), n) for n in ("parameters", "derivatives")}
+        body |= {n: lambda self, *_: 0.0 for n in ("initial", "boundary")}
+        body |= {"domain": heat.domain, "residual": lambda self, *_: 0.0}
+        body.pop(name)
+        with pytest.raises(TypeError, match="abstract|domain"):
+            type("Unfinished", (hpx.AbstractPDE,), body)()
 
 
 @pytest.mark.parametrize(
-    ("attribute", "value", "error", "said"),
+    ("attribute", "value", "error"),
     [
-        ("domain", {"t": (0, 1)}, TypeError, "domain = .*expected a Box"),
-        ("domain", hpx.Box, TypeError, r"call the class: Box\(\)"),
-        ("domain", hpx.Box(time=(0, 1)), ValueError, "expected names of one letter"),
-        ("parameters", (0.01, 1.0), TypeError, "parameters = .*expected a Box"),
-        (
-            "derivatives",
-            "xx",
-            TypeError,
-            "derivatives = 'xx', expected a tuple or list",
-        ),
-        ("derivatives", ("t", "y"), ValueError, "'y', expected letters of ..t., .x.."),
-        ("derivatives", ("t", ""), ValueError, "derivatives: '', expected letters"),
-        ("derivatives", (1,), ValueError, "derivatives: 1, expected letters"),
+        ("domain", {"t": (0, 1)}, TypeError),
+        ("domain", hpx.Box(time=(0, 1)), ValueError),
+        ("parameters", (0.01, 1.0), TypeError),
+        ("derivatives", "xx", TypeError),
+        ("derivatives", ("t", "y"), ValueError),
+        ("derivatives", ("t", ""), ValueError),
+        ("derivatives", (1,), ValueError),
     ],
 )
 def test_an_equation_with_a_wrong_attribute_cannot_be_made(
-    attribute, value, error, said, heat
+    attribute, value, error, heat
 ):
     wrong = type("Wrong", (type(heat),), {attribute: value})
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=attribute):
         wrong()
-
-
-@pytest.mark.parametrize("attribute", ["initial", "parameters"])
-def test_a_system_with_a_wrong_attribute_cannot_be_made(attribute):
-    wrong = type("Wrong", (hpx.Lorenz,), {attribute: {"x": (0, 1)}})
-    with pytest.raises(TypeError, match=f"{attribute} = .*expected a Box"):
-        wrong()
-
-
-def test_problems_are_static_under_jit(heat):
-    assert jax.tree.leaves(heat) == []
 
 
 def known(names, **methods):
@@ -164,33 +122,3 @@ def test_zero_where_nobody_asks_is_a_warning():
         known("tX", initial=1.0, boundary=0.0)()
     # Where there is no space, there is nothing that zero could be meant for.
     known("t", initial=1.0, boundary=0.0)()
-
-
-def test_a_ring_without_conditions_is_trained_by_its_equation(x64, getkey):
-    class Ring(hpx.AbstractPDE):
-        domain = hpx.Box(x=(0, 2 * np.pi, "periodic"))
-        parameters = hpx.Box(a=(0.5, 2.0))
-        derivatives = ("xx",)
-
-        def residual(self, u, x, lam):
-            return u.value - u.xx - lam * jnp.cos(x[0])
-
-        def exact(self, x, lam):
-            return lam * jnp.cos(x) / 2
-
-    result = hpx.train_family(
-        Ring(),
-        main=(6,),
-        hidden=(6,),
-        adam_steps=50,
-        newton_steps=20,
-        n_lam=4,
-        n_points=30,
-        key=getkey(),
-        progress=False,
-    )
-    lams = np.array([0.5, 1.0, 2.0])
-    error = hpx.family_error(result.model, Ring(), lams=lams)
-    told = hpx.estimate_error(result.model, Ring(), lams=lams, key=getkey())
-    assert np.all(error.relative_l2 < 0.02)
-    np.testing.assert_allclose(told.relative_l2, error.relative_l2, rtol=0.5)

@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import FitResult, train_family
-from hyperpinn_eqx.paper import FAMILIES
-from hyperpinn_eqx.training.journal import Journal, Stopped
+from hyperpinn_eqx import FitResult, Journal, Stopped, train_family
 from hyperpinn_eqx.training.result import attach
 
 module = sys.modules["hyperpinn_eqx.recipes.family"]
-
 TINY = {
     "main": (4,),
     "hidden": (4, 3),
@@ -27,18 +24,11 @@ TINY = {
     "rank": 8,
     "progress": False,
 }
+trained = functools.cache(lambda problem: train_family(problem, **TINY, key=jr.key(3)))
 
 
-@functools.cache
-def trained(problem):
-    """A training that nobody stops."""
-    with jax.enable_x64(True):
-        return train_family(problem, **TINY, key=jr.key(3))
-
-
-@pytest.mark.parametrize("experiment", FAMILIES, ids=lambda e: e.name)
-def test_it_lowers_the_loss_of_any_family(experiment):
-    problem = experiment.problem
+@pytest.mark.parametrize("problem", [hpx.BurgersWave(), hpx.Plume()])
+def test_it_lowers_the_loss_of_any_family(problem):
     result = trained(problem)
     adam, *newton = result.history["total"]
     # One chunk of Adam; and Gauss-Newton stays on one batch for 8 steps.
@@ -52,12 +42,8 @@ def test_it_lowers_the_loss_of_any_family(experiment):
     assert result.seconds > 0
 
 
-@pytest.mark.parametrize(
-    ("stage", "step"), [("adam", 20), ("gauss-newton", 3)], ids=["adam", "newton"]
-)
-def test_it_goes_on_from_a_journal_to_the_same_bits(
-    stage, step, stop_at, tmp_path, x64
-):
+@pytest.mark.parametrize(("stage", "step"), [("adam", 20), ("gauss-newton", 3)])
+def test_it_goes_on_from_a_journal_to_the_same_bits(stage, step, stop_at, tmp_path):
     whole = trained(hpx.BurgersWave())
     path, config = tmp_path / "wave.journal", {"seed": 3}
     with stop_at(stage, step)(path, config) as journal, pytest.raises(Stopped):
@@ -68,65 +54,37 @@ def test_it_goes_on_from_a_journal_to_the_same_bits(
     np.testing.assert_array_equal(result.history["total"], whole.history["total"])
 
 
-def rod(time, length, heat, offset, equation):
-    """A cooling rod of conductivity k, in units of its author's choice."""
-
-    class Rod(hpx.AbstractPDE):
-        domain = hpx.Box(t=(0.0, time), x=(0.0, length))
-        parameters = hpx.Box(k=(0.01 * length**2 / time, length**2 / time, "log"))
-        derivatives = ("t", "xx")
-
-        def residual(self, u, tx, lam):
-            return equation * (u.t - lam * u.xx)
-
-        def initial(self, tx, lam):
-            return offset + heat * jnp.sin(jnp.pi * tx[1] / length)
-
-        def boundary(self, tx, lam):
-            return offset + 0 * tx[1]
-
-    return Rod()
-
-
-@pytest.mark.parametrize(
-    "units",
-    [
-        (2.0**10, 1.0, 1.0, 0.0, 1.0),
-        (1.0, 2.0**-10, 1.0, 0.0, 1.0),
-        (1.0, 1.0, 2.0**9, 2.0**8, 1.0),
-        (4.0, 0.5, 2.0**-6, 0.0, 2.0**20),
-    ],
-    ids=["time", "length", "heat", "all"],
-)
-def test_in_other_units_it_is_the_same_training(units, x64):
-    time, length, heat, offset, _ = units
-    one, other = rod(1.0, 1.0, 1.0, 0.0, 1.0), rod(*units)
-    first, second = (
-        train_family(problem, **TINY, key=jr.key(1)) for problem in (one, other)
-    )
+def test_in_other_units_it_is_the_same_training(rod):
     # Powers of two, so that nothing but an offset is rounded.
+    units = {"time": 4.0, "length": 2.0**-10, "heat": 2.0**9, "offset": 2.0**8}
+    one, other = rod(), rod(**units, equation=2.0**20)
+    first, second = (train_family(p, **TINY, key=jr.key(1)) for p in (one, other))
     for stage in (slice(0, 1), slice(1, None)):
         np.testing.assert_allclose(
             second.history["total"][stage], first.history["total"][stage], rtol=1e-3
         )
-    lam, t, x = 0.1, np.linspace(0, 1, 5), np.linspace(0, 1, 7)
-    u = hpx.on_grid(first.model(lam), t, x)
-    v = hpx.on_grid(second.model(lam * length**2 / time), t * time, x * length)
-    np.testing.assert_allclose((v - offset) / heat, u, atol=1e-3)
-
-    lams = np.array([0.02, 0.5])
+    time, length, heat, offset = units.values()
+    lams, t, x = (
+        np.array([[0.02, 0.5], [0.5, 0.1]]),
+        *map(np.linspace, (0, 0), (1, 1), (5, 7)),
+    )
+    others = lams * np.array([length**2 / time, heat / time])
+    for lam, same in zip(lams, others, strict=True):
+        u = hpx.on_grid(first.model(lam), t, x)
+        v = hpx.on_grid(second.model(same), t * time, x * length)
+        np.testing.assert_allclose((v - offset) / heat, u, atol=1e-3)
     told, again = (
-        hpx.estimate_error(model, problem, lams=lams, n_points=200, key=jr.key(2))
-        for model, problem, lams in (
+        hpx.estimate_error(model, problem, lams=at, n_points=200, key=jr.key(2)).mse
+        for model, problem, at in (
             (first.model, one, lams),
-            (second.model, other, lams * length**2 / time),
+            (second.model, other, others),
         )
     )
-    np.testing.assert_allclose(again.mse / heat**2, told.mse, rtol=2e-2)
+    np.testing.assert_allclose(again / heat**2, told, rtol=2e-2)
 
 
-def test_a_training_that_ends_early_is_in_units_too(monkeypatch, x64):
-    original, problem = module.fit, rod(4.0, 0.5, 100.0, 20.0, 1.0)
+def test_a_training_that_ends_early_is_in_units_too(monkeypatch, rod):
+    original, problem = module.fit, rod(4.0, 0.5, 100.0, 20.0)
 
     def interrupted(*args, **options):
         error = KeyboardInterrupt()
@@ -140,65 +98,31 @@ def test_a_training_that_ends_early_is_in_units_too(monkeypatch, x64):
     assert spec.inputs == problem.domain and spec.outputs.high[0] > 80
 
 
-def test_float64_is_asked_for(unchecked):
-    with pytest.raises(ValueError, match="jax_enable_x64 = False, expected True"):
-        train_family(hpx.AllenCahn(), key=jr.key(0))
-
-
 @pytest.fixture
 def asked(monkeypatch):
-    """No training: what its parts are asked for."""
     seen = {}
 
-    def fit(model, loss, optimiser, **options):
-        seen["fit"] = options
+    def part(of, model, loss, *_, **options):
+        seen[of] = options | {"loss": loss, "model": model}
         return FitResult(model, {"total": np.ones(1)}, 1.0)
 
-    def gauss_newton(model, row, draw, **options):
-        seen["gauss_newton"] = options | {"rows": row}
-        return FitResult(model, {"total": np.ones(1)}, 1.0)
-
-    monkeypatch.setattr(module, "fit", fit)
-    monkeypatch.setattr(module, "gauss_newton", gauss_newton)
+    for name in ("fit", "gauss_newton"):
+        monkeypatch.setattr(module, name, functools.partial(part, name))
     return seen
 
 
-def test_its_settings_reach_its_parts(asked, x64):
+def test_its_settings_reach_its_parts(asked):
     result = train_family(hpx.Plume(), **TINY, key=jr.key(0))
-    assert asked["fit"]["steps"] == 20 and asked["gauss_newton"]["steps"] == 8
-    assert asked["gauss_newton"]["rank"] == 8
-    rows = asked["gauss_newton"]["rows"]
-    assert rows.initial.shape == rows.boundary.shape == (8, 3) and rows.n_points == 16
     assert result.seconds == 2 and len(result.history["total"]) == 2
-
-
-@pytest.mark.parametrize(
-    ("wrong", "error", "said"),
-    [
-        ({"problem": hpx.Lorenz()}, TypeError, "problem = Lorenz.*expected a PDE"),
-        ({"n_conditions": (8,)}, ValueError, "n_conditions = .8,., expected two numb"),
-        ({"n_conditions": 8}, TypeError, "n_conditions = 8, expected a tuple or list"),
-        ({"n_conditions": (8, -1)}, ValueError, "n_boundary = -1, expected an integer"),
-        ({"adam_steps": 0}, ValueError, "adam_steps = 0, expected an integer of at"),
-        ({"newton_steps": 0}, ValueError, "newton_steps = 0, expected an integer of"),
-        ({"n_lam": 1}, ValueError, "n_lam = 1, expected an integer of at least 2"),
-        ({"main": ()}, ValueError, "main = .., expected 1 or more widths"),
-    ],
-    ids=str,
-)
-def test_wrong_settings_are_errors_before_any_training(
-    wrong, error, said, asked, x64, unchecked
-):
-    good = {"problem": hpx.Transport(), **TINY, "key": jr.key(0)}
-    with pytest.raises(error, match=said):
-        train_family(**good | wrong)
-    assert not asked
-
-
-def test_junk(asked, throw_junk_at, x64):
-    good = {"problem": hpx.AllenCahn(), **TINY, "key": jr.key(0), "journal": None}
-    names = set(good) - {"n_conditions"}
-    throw_junk_at(hpx.train_family, **good, only=sorted(names), examples=15)
+    fit, newton = asked["fit"], asked["gauss_newton"]
+    assert (fit["steps"], newton["steps"], newton["rank"]) == (20, 8, 8)
+    assert fit["model"].head.dtype == jnp.float32
+    assert newton["model"].head.dtype == jnp.float64
+    for loss in (fit["loss"], newton["loss"]):
+        assert loss.initial.shape == loss.boundary.shape == (8, 3)
+    assert (newton["loss"].n_lam, newton["loss"].n_points) == (6, 16)
+    with pytest.raises(ValueError, match="n_conditions"):
+        train_family(hpx.Plume(), **TINY | {"n_conditions": (8,)}, key=jr.key(0))
 
 
 @pytest.mark.parametrize(
@@ -207,6 +131,7 @@ def test_junk(asked, throw_junk_at, x64):
         ("problem.residual", {"problem": hpx.Burgers()}),
         ("main", {"main": (5,)}),
         ("hidden", {"hidden": (4, 4)}),
+        ("scale", {"scale": 2.0}),
         ("adam_steps", {"adam_steps": 21}),
         ("n_lam", {"n_lam": 7}),
         ("n_points", {"n_points": 17}),
@@ -215,36 +140,15 @@ def test_junk(asked, throw_junk_at, x64):
         ("key", {"key": jr.key(1)}),
     ],
 )
-def test_a_journal_goes_on_with_the_same_training_only(
-    name, change, asked, tmp_path, x64
-):
-    path = tmp_path / "family.journal"
-    good = {"problem": hpx.AllenCahn(), **TINY, "key": jr.key(0)}
+def test_a_journal_goes_on_with_the_same_training_only(name, change, asked, tmp_path):
+    path, good = tmp_path / "family.journal", {"problem": hpx.AllenCahn(), **TINY}
     with Journal(path, {}) as journal:
-        train_family(**good, journal=journal)
+        train_family(**good, key=jr.key(0), journal=journal)
     asked.clear()
     with Journal(path, {}, resume=True) as journal:
-        with pytest.raises(ValueError, match=rf"another training: .*\b{name} = "):
+        with pytest.raises(ValueError, match=rf"\b{name} = "):
             train_family(**good | {"key": jr.key(0)} | change, journal=journal)
         assert not asked
         longer = {"key": jr.key(0), "newton_steps": 9}
         train_family(**good | longer, journal=journal)
         assert [*asked] == ["gauss_newton"]
-
-
-def test_a_journal_knows_an_equation_that_has_changed(
-    asked, tmp_path, x64, monkeypatch
-):
-    class Decay(hpx.AllenCahn):
-        rate = 1.0
-
-        def residual(self, u, tx, lam):
-            return u.t - lam * u.xx + self.rate * u.value
-
-    path = tmp_path / "decay.journal"
-    with Journal(path, {}) as journal:
-        train_family(Decay(), **TINY, key=jr.key(0), journal=journal)
-    monkeypatch.setattr(Decay, "rate", 2.0)
-    with Journal(path, {}, resume=True) as journal:
-        with pytest.raises(ValueError, match="problem.residual"):
-            train_family(Decay(), **TINY, key=jr.key(0), journal=journal)

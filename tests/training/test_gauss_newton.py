@@ -1,241 +1,44 @@
-import dataclasses
 import importlib
+import itertools
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import PINNRows, TrainingStopped, gauss_newton
+from hyperpinn_eqx import TrainingStopped
 from hyperpinn_eqx.training.journal import Journal, Stopped
 from hyperpinn_eqx.training.linear_system import solve
 
 pytestmark = pytest.mark.usefixtures("x64")
+module = importlib.import_module("hyperpinn_eqx.training.gauss_newton")
 
 
-@pytest.fixture
-def heat_rows(heat, getkey):
-    initial, boundary = eqx.filter_jit(hpx.conditions)(heat, 8, 8, key=getkey())
-    return PINNRows(heat, initial, boundary, n_points=20)
+def train(model, loss, **options):
+    options = {"steps": 1, "key": jr.key(1), "progress": False} | options
+    return hpx.gauss_newton(model, loss, **options)
 
 
-@pytest.fixture
-def batch(heat_rows, hyper, getkey):
-    """Three values of κ and their rows."""
-    return heat_rows.batch(hyper, getkey(), 3)
+class Own(hpx.AbstractLeastSquares):
+    """Residuals of a user's, always on the same items."""
+
+    residuals: object = eqx.field(static=True)
+    batch: object
+
+    @property
+    def terms(self):
+        return {"own": hpx.Term(self.residuals)}
+
+    def sample(self, model, *, key):
+        return self.batch
 
 
-def always(batch):
-    return lambda model, key: batch
-
-
-def scaled(batch, scale):
-    """The same batch with all rows multiplied by the same number."""
-    lams, kinds = batch
-    return lams, tuple(
-        dataclasses.replace(items, scale=jnp.full_like(items.scale, scale))
-        for items in kinds
-    )
-
-
-def test_what_is_frozen_is_what_gauss_newton_leaves_alone(
-    hyper, heat_rows, batch, getkey
-):
-    result = gauss_newton(
-        hyper,
-        heat_rows,
-        always(batch),
-        steps=1,
-        frozen=lambda model: model.trunk,
-        key=getkey(),
-        progress=False,
-    )
-    assert eqx.tree_equal(result.model.weights, hyper.weights)
-    assert not np.array_equal(result.model.head, hyper.head)
-
-
-def test_it_solves_the_heat_equation(heat_rows, hyper, getkey):
-    result = gauss_newton(
-        hyper,
-        heat_rows,
-        lambda model, key: heat_rows.batch(model, key, 4),
-        steps=25,
-        redraw=25,
-        key=getkey(),
-        progress=False,
-    )
-    total = result.history["total"]
-    assert np.all(np.diff(total) <= 0)
-    assert total[-1] < 0.5 * total[0]
-    np.testing.assert_array_equal(result.history["step"], np.arange(1, 26))
-
-
-def test_a_new_batch_is_drawn_every_so_often(hyper, heat_rows, batch, getkey):
-    drawn = []
-
-    def draw(model, key):
-        jax.debug.callback(lambda lam: drawn.append(1), model(0.1).flatten()[0])
-        return batch
-
-    options = {"steps": 5, "redraw": 2, "key": getkey(), "progress": False}
-    gauss_newton(hyper, heat_rows, draw, **options)
-    jax.effects_barrier()
-    assert len(drawn) == 3
-
-
-def test_a_step_that_would_raise_the_loss_is_not_taken(hyper, heat_rows, batch, getkey):
-    # At a minimum no step can help, whatever its damping.
-    perfect = always(scaled(batch, 0.0))
-    result = gauss_newton(
-        hyper, heat_rows, perfect, steps=1, key=getkey(), progress=False
-    )
-    assert eqx.tree_equal(result.model, hyper)
-    assert result.history["damping"] >= 1e-2
-
-
-def test_the_damping_falls_fastest_where_the_linear_model_is_right(getkey):
-    # θ = W z + θ₀ is linear in W and θ₀, and so is this row.
-    spec = hpx.MainNetSpec((2, 2, 1), hpx.Box(t=(0, 1), x=(-1, 1)))
-    box = hpx.Box(nu=(0.01, 1.0))
-    model = eqx.filter_jit(hpx.HyperPINN)(spec, box, (3,), key=getkey())
-
-    def linear(net, lam, item):
-        return net.flatten() @ item["direction"] - lam[0]
-
-    rng = np.random.default_rng(0)
-    lams = jnp.array([[0.02], [0.2], [0.9]])
-    items = {"direction": jnp.asarray(rng.normal(size=(3, 4, spec.size)))}
-    result = gauss_newton(
-        model,
-        linear,
-        always((lams, items)),
-        steps=4,
-        damping=1e-3,
-        frozen=lambda model: model.trunk,
-        key=getkey(),
-        progress=False,
-    )
-    expected = 1e-3 / 3 ** np.arange(1, 5)
-    np.testing.assert_allclose(result.history["damping"], expected, rtol=1e-3)
-    assert result.history["total"][-1] < 1e-6
-
-
-@pytest.mark.parametrize("at", [1, 2, 3])
-def test_a_stopped_run_goes_on_to_the_same_weights(
-    at, heat_rows, hyper, stop_at, tmp_path
-):
-    def run(journal):
-        return gauss_newton(
-            hyper,
-            heat_rows,
-            lambda model, key: heat_rows.batch(model, key, 3),
-            steps=5,
-            redraw=2,
-            key=jax.random.key(1),
-            progress=False,
-            journal=journal,
-        )
-
-    path = tmp_path / "heat.journal"
-    with pytest.raises(Stopped, match=f"step {at} of 'gauss-newton'"):
-        run(stop_at("gauss-newton", at)(path, {}))
-    resumed, whole = run(Journal(path, {}, resume=True)), run(None)
-    assert eqx.tree_equal(resumed.model, whole.model)
-    for name in ("step", "total", "damping"):
-        np.testing.assert_array_equal(resumed.history[name], whole.history[name])
-
-
-def spoilt_from(heat_rows, step, bad, what):
-    """Draws three κ; the batches of a step and of all after it hold a bad number."""
-
-    def draw(model, key):
-        lams, (places, known) = heat_rows.batch(model, key, 3)
-        drawn.append(1)
-        if len(drawn) < step:
-            return lams, (places, known)
-        if what == "lam":
-            return lams.at[1].set(bad), (places, known)
-        at = getattr(known, what).at[1, 2].set(bad)
-        return lams, (places, dataclasses.replace(known, **{what: at}))
-
-    drawn = []
-    return draw
-
-
-@pytest.mark.parametrize(
-    ("what", "bad", "reason"),
-    [
-        ("target", np.nan, "the loss of the batch became nan at step 3"),
-        ("target", np.inf, "the loss of the batch became inf at step 3"),
-        ("point", np.nan, "the loss of the batch became nan at step 3"),
-        ("lam", np.nan, "a λ of draw is not finite at step 3"),
-    ],
-)
-def test_a_spoilt_batch_stops_it_with_the_last_good_model(
-    what, bad, reason, heat_rows, hyper, tmp_path, monkeypatch
-):
-    options = {"redraw": 1, "key": jax.random.key(1), "progress": False}
-    path = tmp_path / "heat.journal"
-    module = importlib.import_module("hyperpinn_eqx.training.gauss_newton")
-    calls, linearise = [], module.linearise
-
-    def counted(*arguments):
-        jax.debug.callback(lambda: calls.append(1))
-        return linearise(*arguments)
-
-    monkeypatch.setattr(module, "linearise", counted)
-    # The journal asks for the shapes of a batch, which is the first draw.
-    draw = spoilt_from(heat_rows, 4, bad, what)
-    with pytest.raises(TrainingStopped) as caught:
-        journal = Journal(path, {}, every=0.0)
-        gauss_newton(hyper, heat_rows, draw, steps=5, journal=journal, **options)
-    assert caught.value.reason == reason
-    jax.effects_barrier()
-    # Nothing was tried with such a batch.
-    assert len(calls) == 2
-    result = caught.value.result
-    np.testing.assert_array_equal(result.history["step"], [1, 2])
-
-    def good(model, key):
-        return heat_rows.batch(model, key, 3)
-
-    # The journal has the good model, and training goes on from it.
-    journal = Journal(path, {}, resume=True)
-    start = gauss_newton(hyper, heat_rows, good, steps=2, journal=journal, **options)
-    assert eqx.tree_equal(start.model, result.model)
-    resumed = gauss_newton(hyper, heat_rows, good, steps=5, journal=journal, **options)
-    whole = gauss_newton(hyper, heat_rows, good, steps=5, **options)
-    assert eqx.tree_equal(resumed.model, whole.model)
-
-
-@pytest.mark.parametrize("rank", [1, 64], ids=["dual", "primal"])
-def test_a_residual_without_a_derivative_stops_it(rank, hyper, batch, getkey):
-    def row(net, lam, item):
-        # As of a speed: finite at 0, where it has no slope.
-        return jnp.sqrt(jnp.sum((0 * net.flatten()) ** 2)) + item.scale
-
-    lams, (places, _) = batch
-    options = {"steps": 5, "rank": rank, "key": getkey(), "progress": False}
-    with pytest.raises(TrainingStopped) as caught:
-        gauss_newton(hyper, row, always((lams, places)), **options)
-    reason = "the Jacobian of the residuals became nan at step 1"
-    assert caught.value.reason == reason
-    assert eqx.tree_equal(caught.value.result.model, hyper)
-
-
-def linear(net, lam, item):
-    """A row that is linear in the main network's weights, in few directions."""
-    return net.flatten()[:2] @ item["direction"] - item["target"]
-
-
-def linear_batch(target):
-    """Four rows at each of three λ, of rank 2 in all."""
-    direction = jnp.asarray(np.random.default_rng(0).normal(size=(3, 1, 2)))
-    direction = jnp.broadcast_to(direction, (3, 4, 2))
-    lams = jnp.array([[0.02], [0.2], [0.9]])
-    return lams, {"direction": direction, "target": jnp.asarray(target)}
+def own(residuals, items):
+    lam = jnp.array([[0.02], [0.2], [0.9]])
+    return Own(residuals, hpx.Batch(lam, {"own": items}))
 
 
 @pytest.fixture
@@ -245,157 +48,206 @@ def net(heat, getkey):
     return hpx.SingleNet(eqx.filter_jit(spec.init)(key=getkey()), heat.parameters)
 
 
-def test_a_matrix_that_cannot_be_factorised_raises_the_damping(
-    net, getkey, monkeypatch
-):
-    def row(net, lam, item):
-        # JᵀJ is 4 everywhere, of rank 1.
-        return jnp.sum(net.flatten()) - item
+def test_it_solves_the_heat_equation(heat_loss, hyper):
+    total = train(hyper, heat_loss, steps=25, redraw=25).history["total"]
+    assert np.all(np.diff(total) <= 0)
+    assert len(total) == 25 and total[-1] < 0.5 * total[0]
 
+
+def test_what_is_frozen_is_what_it_leaves_alone(hyper, heat_loss):
+    model = train(hyper, heat_loss, frozen=lambda model: model.trunk).model
+    assert eqx.tree_equal(model.trunk, hyper.trunk)
+    assert not np.array_equal(model.head, hyper.head)
+
+
+@pytest.mark.parametrize("picked", [(), "all", 3, "box"])
+def test_what_is_frozen_is_a_part(picked, hyper, heat_loss):
+    picked = {"all": hyper, "box": hyper.parameters}.get(picked, picked)
+    with pytest.raises(ValueError, match="frozen"):
+        train(hyper, heat_loss, frozen=lambda model: picked)
+
+
+def test_a_new_batch_is_drawn_every_so_often(hyper, heat_loss):
+    drawn = []
+
+    class Counted(type(heat_loss)):
+        def sample(self, model, *, key):
+            jax.debug.callback(lambda _: drawn.append(1), model.theta0)
+            return super().sample(model, key=key)
+
+    loss = Counted(heat_loss.problem, heat_loss.initial, heat_loss.boundary, n_lam=2)
+    train(hyper, loss, steps=5, redraw=2)
+    jax.effects_barrier()
+    assert len(drawn) == 3
+
+
+def test_at_a_minimum_no_step_is_taken(hyper):
+    perfect = own(lambda net, lam, item: 0 * jax.vmap(net)(item), jnp.zeros((3, 4, 2)))
+    result = train(hyper, perfect)
+    assert eqx.tree_equal(result.model, hyper)
+    # Two, four, … up to 64 times as much damping has been tried.
+    np.testing.assert_allclose(result.history["damping"], 1e-2)
+
+
+def test_the_damping_falls_fastest_where_the_linear_model_is_right(hyper):
+    # θ = W z + θ₀ is linear in W and θ₀, and so are these residuals.
+    rng = np.random.default_rng(0)
+    loss = own(
+        lambda net, lam, direction: direction @ net.flatten() - lam[0],
+        rng.normal(size=(3, 4, hyper.main.size)),
+    )
+    options = {"damping": 1e-3, "frozen": lambda model: model.trunk}
+    history = train(hyper, loss, steps=4, **options).history
+    expected = 1e-3 / 3 ** np.arange(1, 5)
+    np.testing.assert_allclose(history["damping"], expected, rtol=1e-3)
+    assert history["total"][-1] < 1e-6
+    floored = train(hyper, loss, steps=4, floor=2e-4, **options).history["damping"]
+    np.testing.assert_allclose(floored, np.maximum(expected, 2e-4), rtol=1e-3)
+
+
+def test_the_damping_follows_the_gain(net, monkeypatch):
+    # The loss falls by some share of what the linear model promised.
+    for share, factor in ((1.0, 1 / 3), (0.75, 1 - 0.5**3), (0.25, 1 + 0.5**3)):
+        loss = own(
+            lambda net, lam, x: net.flatten()[None] * x[0, 0], np.ones((3, 1, 1))
+        )
+
+        def promise(trained, model, lams, system, damping, share=share):
+            trial, _ = solve(trained, model, lams, system, damping)
+            flat = model.net.flatten(), trial.net.flatten()
+            before, after = (jnp.mean(theta**2) for theta in flat)
+            return trial, (before - after) / share
+
+        monkeypatch.setattr(module, "solve", promise)
+        damping = train(net, loss).history["damping"]
+        np.testing.assert_allclose(damping, 1e-2 * factor, rtol=1e-9)
+
+
+# Within a batch, and before a new one.
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_stopped_run_goes_on_to_the_same_bits(
+    at, heat_loss, hyper, stop_at, tmp_path
+):
+    path, options = tmp_path / "heat.journal", {"steps": 3, "redraw": 2}
+    with pytest.raises(Stopped, match=f"step {at} of 'gauss-newton'"):
+        journal = stop_at("gauss-newton", at)(path, {})
+        train(hyper, heat_loss, journal=journal, **options)
+    journal = Journal(path, {}, resume=True)
+    resumed = train(hyper, heat_loss, journal=journal, **options)
+    whole = train(hyper, heat_loss, **options)
+    assert eqx.tree_equal(resumed.model, whole.model)
+    for name in ("step", "total", "damping"):
+        np.testing.assert_array_equal(resumed.history[name], whole.history[name])
+
+
+@pytest.mark.parametrize(("where", "bad"), [("lam", np.nan), ("value", np.inf)])
+def test_a_spoilt_batch_stops_it_with_the_last_good_model(
+    where, bad, heat_loss, hyper, tmp_path, monkeypatch
+):
+    path, options = tmp_path / "heat.journal", {"redraw": 1}
+    tried, linearise, draws = [], module.linearise, itertools.count(1)
+
+    def counted(*arguments):
+        jax.debug.callback(lambda: tried.append(1))
+        return linearise(*arguments)
+
+    def spoilt(self, model, key):
+        batch = draw(self, model, key)
+        if next(draws) < 3:
+            return batch
+        if where == "lam":
+            return eqx.tree_at(lambda b: b.lam, batch, batch.lam.at[1].set(bad))
+        value = batch.items["data"].value.at[1, 2].set(bad)
+        return eqx.tree_at(lambda b: b.items["data"].value, batch, value)
+
+    draw = module.GaussNewton.draw
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "linearise", counted)
+        patch.setattr(module.GaussNewton, "draw", spoilt)
+        with pytest.raises(TrainingStopped, match="at step 3") as caught:
+            journal = Journal(path, {}, every=0.0)
+            train(hyper, heat_loss, steps=5, journal=journal, **options)
+        jax.effects_barrier()
+    # Nothing was tried with such a batch.
+    assert len(tried) == 2
+    result = caught.value.result
+    np.testing.assert_array_equal(result.history["step"], [1, 2])
+    # The journal has the good model, and training goes on from it.
+    journal = Journal(path, {}, resume=True)
+    start = train(hyper, heat_loss, steps=2, journal=journal, **options)
+    assert eqx.tree_equal(start.model, result.model)
+    resumed = train(hyper, heat_loss, steps=5, journal=journal, **options)
+    assert eqx.tree_equal(
+        resumed.model, train(hyper, heat_loss, steps=5, **options).model
+    )
+
+
+@pytest.mark.parametrize("rank", [1, 64], ids=["dual", "primal"])
+def test_a_residual_without_a_derivative_stops_it(rank, hyper):
+    def residuals(net, lam, item):
+        # As of a speed: finite at 0, where it has no slope.
+        return jnp.sqrt(jnp.sum((0 * net.flatten()) ** 2)) + item
+
+    with pytest.raises(TrainingStopped, match="Jacobian.* nan at step 1") as caught:
+        train(hyper, own(residuals, jnp.ones((3, 4))), rank=rank)
+    assert eqx.tree_equal(caught.value.result.model, hyper)
+
+
+def test_a_matrix_that_cannot_be_factorised_raises_the_damping(net, monkeypatch):
     def fragile(trained, model, lams, system, damping):
         # Whether such a matrix can be factorised depends on the library: here not.
         fails = jnp.where(damping < 1e-17, jnp.nan, 1.0)
         trial, promised = solve(trained, model, lams, system, damping)
         return jax.tree.map(lambda x: x * fails, trial), promised * fails
 
-    module = importlib.import_module("hyperpinn_eqx.training.gauss_newton")
     monkeypatch.setattr(module, "solve", fragile)
-
-    result = gauss_newton(
-        net,
-        row,
-        always((jnp.array([[0.02], [0.2], [0.9]]), jnp.full((3, 4), 5.0))),
-        steps=3,
-        damping=1e-24,
-        floor=0.0,
-        key=getkey(),
-        progress=False,
+    # JᵀJ is 4 everywhere, of rank 1.
+    loss = own(
+        lambda net, lam, item: jnp.sum(net.flatten()) - item, jnp.full((3, 4), 5)
     )
-    total, damping = result.history["total"], result.history["damping"]
+    history = train(net, loss, steps=3, damping=1e-24, floor=0.0).history
     # All tries of the first step fail, and the next step goes on from there.
-    np.testing.assert_allclose(damping[0], 1e-24 * 2**21, rtol=1e-12)
-    assert total[-1] < 1e-9 * total[0]
+    np.testing.assert_allclose(history["damping"][0], 1e-24 * 2**21, rtol=1e-12)
+    assert history["total"][-1] < 1e-9 * history["total"][0]
 
 
-def test_the_damping_stays_finite_where_no_step_helps(net, getkey):
-    # No weights meet both targets: the best is reached by the first step.
+def test_the_damping_stays_finite_where_no_step_helps(net):
+    def residuals(net, lam, item):
+        return net.flatten()[0] * lam[0] - item
+
+    # No weights meet both targets: the best is reached by the first steps.
     target = np.ones((3, 4)) * np.array([1.0, -1.0, 1.0, -1.0])
-    result = gauss_newton(
-        net,
-        linear,
-        always(linear_batch(target)),
-        steps=80,
-        redraw=80,
-        key=getkey(),
-        progress=False,
-    )
-    damping = result.history["damping"]
-    assert np.all(np.isfinite(damping)) and 1e6 < damping[-1] < 1e12
-    np.testing.assert_allclose(result.history["total"][-1], 4, rtol=1e-12)
-
-
-def test_float32_weights_are_an_error(hyper, heat_rows, batch, getkey):
-    single = hpx.cast(hyper, jnp.float32)
-    with pytest.raises(ValueError, match="float32 weights, expected float64"):
-        gauss_newton(single, heat_rows, always(batch), steps=1, key=getkey())
-
-
-def test_weights_that_are_not_finite_are_an_error(hyper, heat_rows, batch, getkey):
-    spoilt = eqx.tree_at(lambda m: m.theta0, hyper, hyper.theta0.at[3].set(jnp.nan))
-    with pytest.raises(ValueError, match=r"model.theta0 holds nan at \(3,\), expected"):
-        gauss_newton(spoilt, heat_rows, always(batch), steps=1, key=getkey())
+    history = train(net, own(residuals, target), steps=80, redraw=80).history
+    size = np.mean(np.array([0.02, 0.2, 0.9]) ** 2)
+    np.testing.assert_allclose(history["damping"][-1], 1e8 * size, rtol=1e-6)
+    np.testing.assert_allclose(history["total"][-1], 1, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("change", "match"),
+    ("spoil", "match"),
     [
-        (lambda r: r.astype(jnp.float32), "is float32, expected float64 .*hpx.cast"),
-        (lambda r: r[None], r"has shape \(1,\), expected \(\)"),
-        (lambda r: None, r"= None, expected an array of real numbers"),
+        (lambda m: hpx.cast(m, jnp.float32), "float32 weights, expected float64"),
+        (lambda m: eqx.tree_at(lambda m: m.theta0, m, m.theta0 * jnp.nan), "theta0"),
     ],
 )
-def test_a_row_is_one_number_in_float64(change, match, hyper, heat_rows, batch, getkey):
-    def row(net, lam, item):
-        return change(heat_rows.equation(net, lam, item))
-
-    lams, (places, _) = batch
-    draw, options = always((lams, places)), {"key": getkey(), "progress": False}
-    with pytest.raises(ValueError, match=r"row\(net, lam, item\) " + match):
-        gauss_newton(hyper, row, draw, steps=1, **options)
-
-
-@pytest.mark.parametrize(
-    ("change", "kind", "match"),
-    [
-        (lambda lams, items: lams, TypeError, "expected a tuple"),
-        (lambda lams, items: (lams,), ValueError, "draw returned 1 values, expected"),
-        (lambda lams, items: (lams[:, 0], items), ValueError, r"lam of draw has shape"),
-        (lambda lams, items: (lams[:2], items), ValueError, r"\(3, .* expected \(2, K"),
-        (lambda lams, items: (lams, {"a": lams[:, 0]}), TypeError, "items of draw"),
-        (lambda lams, items: (lams, items[:1]), ValueError, "items of draw"),
-        (lambda lams, items: (lams, (items[0], {})), ValueError, "items of draw"),
-        (lambda lams, items: (lams, (items[0], "text")), ValueError, "items of draw"),
-        (
-            lambda lams, items: (lams, (items[0], jnp.ones((2, 1)))),
-            ValueError,
-            "items of draw have shapes",
-        ),
-        (
-            lambda lams, items: (lams, jax.tree.map(lambda a: a[:, :0], items)),
-            ValueError,
-            r"items of draw .* \(3, K\) for all",
-        ),
-    ],
-)
-def test_what_a_draw_returns_has_to_fit(
-    change, kind, match, hyper, heat_rows, batch, getkey, unchecked
-):
-    draw = always(change(*batch))
-    with pytest.raises(kind, match=match):
-        gauss_newton(hyper, heat_rows, draw, steps=1, key=getkey(), progress=False)
-
-
-def test_a_draw_may_return_numpy_arrays_and_lists(hyper, heat_rows, batch, getkey):
-    lams, items = batch
-    plain = lams.tolist(), jax.tree.map(np.asarray, items)
-    options = {"steps": 1, "key": getkey(), "progress": False}
-    found = gauss_newton(hyper, heat_rows, always(plain), **options)
-    expected = gauss_newton(hyper, heat_rows, always(batch), **options)
-    assert eqx.tree_equal(found.model, expected.model)
-
-
-@pytest.mark.parametrize(
-    ("frozen", "match"),
-    [
-        (lambda model: (), "frozen picks 0 of 123 weights, expected some, not all"),
-        (lambda model: model, "frozen picks 123 of 123 weights"),
-        (lambda model: 3, "frozen picks 3, expected a part of the model"),
-        (lambda model: model.parameters, "frozen picks Box.*, expected a part"),
-    ],
-)
-def test_what_is_frozen_is_a_part(frozen, match, hyper, heat_rows, batch, getkey):
+def test_weights_are_finite_and_of_float64(spoil, match, hyper, heat_loss):
     with pytest.raises(ValueError, match=match):
-        gauss_newton(
-            hyper, heat_rows, always(batch), steps=1, key=getkey(), frozen=frozen
-        )
+        train(spoil(hyper), heat_loss)
 
 
-def test_junk_for_gauss_newton(throw_junk_at, net, getkey, tmp_path):
-    throw_junk_at(
-        hpx.gauss_newton,
-        examples=12,
-        model=net,
-        row=linear,
-        draw=always(linear_batch(np.ones((3, 4)))),
-        steps=1,
-        key=getkey(),
-        redraw=1,
-        damping=1e-2,
-        floor=1e-8,
-        rank=4,
-        frozen=lambda model: model.net.biases,
-        progress=False,
-        what="gauss-newton",
-        journal=Journal(tmp_path / "journal", {}, resume=True),
-        watch=lambda model, seconds: {},
-    )
+@pytest.mark.parametrize(
+    ("residuals", "change", "match"),
+    [
+        (lambda net, lam, x: x.astype(jnp.float32), lambda b: b, "is float32"),
+        (lambda net, lam, x: x, lambda b: b.items, "sample.*=.*"),
+        (
+            lambda net, lam, x: x,
+            lambda b: hpx.Batch(jnp.ones((3, 2)), b.items),
+            r"lam of the batch .*\(3, 2\)",
+        ),
+    ],
+)
+def test_what_a_loss_returns_has_to_fit(residuals, change, match, hyper):
+    good = own(residuals, jnp.ones((3, 4)))
+    with pytest.raises((ValueError, TypeError), match=match):
+        train(hyper, Own(residuals, change(good.batch)))

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from hyperpinn_eqx.loss import AbstractRows
-from hyperpinn_eqx.networks.model import SingleNet
+import hyperpinn_eqx as hpx
 from hyperpinn_eqx.training.linear_system import (
     System,
     compressed_rows,
@@ -21,148 +20,151 @@ pytestmark = pytest.mark.usefixtures("x64")
 LAMS = np.array([[0.02], [0.2], [0.9]])
 
 
-def row(net, lam, item):
+def value(net, lam, at):
     """Regression of a function of (t, x, λ) that a tiny network cannot hold."""
-    t, x = item["point"]
-    return item["scale"] * (net(item["point"]) - jnp.sin(3 * x * lam[0] + t))
+    t, x = at["point"].T
+    return at["scale"] * (jax.vmap(net)(at["point"]) - jnp.sin(3 * x * lam[0] + t))
 
 
-@pytest.fixture
-def items(request):
-    """K rows for each λ; more or fewer than the 25 weights of the main network."""
+def pair(net, lam, at):
+    u = jax.vmap(net)(at["point"])
+    return jnp.stack([u - at["point"][:, 1], u**2 * at["scale"]], axis=1)
+
+
+class Regression(hpx.AbstractLeastSquares):
+    """One residual for each item and two, and a term without items."""
+
+    residuals: dict
+
+    @property
+    def terms(self):
+        found = {n: hpx.Term(f, w) for n, (f, w) in self.residuals.items()}
+        return {"none": hpx.Term(lambda net, lam, at: jnp.nan * at), **found}
+
+    def sample(self, model, *, key):
+        raise NotImplementedError
+
+
+LOSS = Regression({"value": (value, 0.5), "pair": (pair, 3.0)})
+
+
+def batch(k, repeat=1):
+    """K items for each λ and term: 3 k rows, against 25 weights of the main network."""
     rng = np.random.default_rng(0)
-    k = getattr(request, "param", 6)
-    return {
-        "point": jnp.asarray(rng.uniform(-1, 1, (3, k, 2))),
-        "scale": jnp.asarray(rng.uniform(0.5, 1, (3, k))),
-    }
+
+    def part():
+        point, scale = rng.uniform(-1, 1, (3, k, 2)), rng.uniform(0.5, 1, (3, k))
+        return {"point": point, "scale": scale}
+
+    items = {"value": part(), "none": np.ones((3, 0)), "pair": part()}
+    repeated = jax.tree.map(lambda a: np.repeat(a, repeat, axis=1), items)
+    return hpx.Batch(LAMS, repeated)
 
 
-def at_the_second_lambda(items):
-    return {k: jnp.asarray(np.asarray(v)[1]) for k, v in items.items()}
+def residuals(net, lam, items):
+    """All residuals at one λ, such that their squares add up to its loss."""
+    pairs = [(f(net, lam, items[n]), w) for n, (f, w) in LOSS.residuals.items()]
+    return jnp.concatenate([np.sqrt(w / r.size) * r.ravel() for r, w in pairs])
+
+
+def at(i, batch):
+    """The i-th λ and its items."""
+    return jnp.asarray(LAMS[i]), jax.tree.map(lambda a: a[i], batch.items)
+
+
+@eqx.filter_jit
+def all_residuals(model, batch):
+    places = [at(i, batch) for i in range(3)]
+    found = [residuals(model(lam), lam, items) for lam, items in places]
+    return jnp.concatenate(found) / np.sqrt(3)
+
+
+def jacobian(model, batch):
+    """All rows by all parameters, as if there were no structure."""
+    flat, unravel = ravel_pytree(model)
+    f = jax.jit(jax.jacrev(lambda p: all_residuals(unravel(p), batch)))
+    return np.asarray(f(flat))
+
+
+def dense_step(model, batch, free=slice(None)):
+    """The step of damping 0.1 by the normal equations, and the fall it promises."""
+    J, r = jacobian(model, batch)[:, free], np.asarray(all_residuals(model, batch))
+    step = np.linalg.solve(J.T @ J + 0.1 * np.eye(J.shape[1]), -J.T @ r)
+    return step, np.sum(r**2) - np.sum((r + J @ step) ** 2)
+
+
+def every(model):
+    return jax.tree.map(eqx.is_inexact_array, model)
+
+
+def one_step(model, batch, rank, trained=None):
+    trained = every(model) if trained is None else trained
+    system = linearise(LOSS, rank, trained, model, batch, jax.random.key(0))
+    found, promised = solve(trained, model, batch.lam, system, jnp.asarray(0.1))
+    return found, ravel_pytree(found)[0] - ravel_pytree(model)[0], promised
 
 
 @pytest.fixture
 def single(heat, hyper, getkey):
     """A family of one network, as continuation moves it along λ."""
-    return SingleNet(eqx.filter_jit(hyper.main.init)(key=getkey()), heat.parameters)
+    return hpx.SingleNet(eqx.filter_jit(hyper.main.init)(key=getkey()), heat.parameters)
 
 
-@eqx.filter_jit
-def residuals(model, items):
-    def one(lam, items):
-        net = model(lam)
-        return jax.vmap(lambda item: row(net, lam, item))(items)
-
-    r = [
-        one(lam, jax.tree.map(lambda a, i=i: a[i], items)) for i, lam in enumerate(LAMS)
-    ]
-    return jnp.concatenate(r) / np.sqrt(len(LAMS))
-
-
-def jacobian(model, items):
-    """All rows by all parameters, as if there were no structure."""
-    flat, unravel = ravel_pytree(model)
-    return np.asarray(jax.jit(jax.jacrev(lambda p: residuals(unravel(p), items)))(flat))
-
-
-def levenberg(model, items, damping):
-    """One damped step by the normal equations."""
-    flat, unravel = ravel_pytree(model)
-    J, r = jacobian(model, items), np.asarray(residuals(model, items))
-    step = np.linalg.solve(J.T @ J + damping * np.eye(J.shape[1]), -J.T @ r)
-    return unravel(flat + step)
-
-
-def one_step(model, items, *, rank=128, damping=0.1, trained=None):
-    """The model after one step of a given damping, and the promised fall."""
-    if trained is None:
-        trained = jax.tree.map(eqx.is_inexact_array, model)
-    key, lams = jax.random.key(0), jnp.asarray(LAMS)
-    system = linearise(row, rank, trained, model, lams, items, key)
-    return solve(trained, model, lams, system, jnp.asarray(damping))
-
-
-def assert_is_the_dense_step(model, items, **options):
-    found, promised = one_step(model, items, **options)
-    start, found, wanted = (
-        ravel_pytree(m)[0] for m in (model, found, levenberg(model, items, 0.1))
-    )
-    step = np.asarray(wanted - start)
+# Primal, and with few rows dual: 18 rows against 123, 29 or 25 parameters.
+@pytest.mark.parametrize(("k", "rank"), [(14, 128), (2, 6)], ids=["primal", "dual"])
+@pytest.mark.parametrize("kind", ["hyper", "concat", "single"])
+def test_a_step_is_the_dense_levenberg_marquardt_step(kind, k, rank, request):
+    model = request.getfixturevalue(kind)
+    _, found, promised = one_step(model, batch(k), rank)
+    step, fall = dense_step(model, batch(k))
     assert np.linalg.norm(step) > 0.1
-    np.testing.assert_allclose(found - start, step, rtol=1e-7, atol=1e-10)
-    r = np.asarray(residuals(model, items))
-    fall = np.sum(r**2) - np.sum((r + jacobian(model, items) @ step) ** 2)
+    np.testing.assert_allclose(found, step, rtol=1e-7, atol=1e-10)
     np.testing.assert_allclose(promised, fall, rtol=1e-8)
 
 
-@pytest.mark.parametrize(
-    ("kind", "items"),
-    [("hyper", 40), ("concat", 40), ("single", 6)],
-    indirect=["items"],
-)
-def test_a_step_is_the_dense_levenberg_marquardt_step(kind, items, request):
-    assert_is_the_dense_step(request.getfixturevalue(kind), items)
-
-
-@pytest.mark.parametrize("kind", ["hyper", "concat"])
-def test_few_rows_go_through_the_dual_system(kind, items, request):
-    # 3 λ with 6 rows make 18 rows, against 123 and 29 parameters.
-    assert_is_the_dense_step(request.getfixturevalue(kind), items, rank=6)
-
-
 @pytest.mark.parametrize("rank", [6, 128])
-def test_what_is_frozen_stays_and_the_rest_makes_its_own_step(hyper, items, rank):
-    def trunk(model):
-        return model.weights, model.biases
-
-    all_of_it = jax.tree.map(eqx.is_inexact_array, hyper)
-    trained = eqx.tree_at(trunk, all_of_it, replace_fn=lambda _: False)
-    found, _ = one_step(hyper, items, rank=rank, trained=trained)
-    assert eqx.tree_equal(trunk(found), trunk(hyper))
+def test_what_is_frozen_stays_and_the_rest_makes_its_own_step(hyper, rank):
+    trained = eqx.tree_at(lambda m: m.trunk, every(hyper), replace_fn=lambda _: False)
+    model, found, _ = one_step(hyper, batch(2), rank, trained)
+    assert eqx.tree_equal(model.trunk, hyper.trunk)
     # The head and θ₀ are the last leaves.
-    free = sum(leaf.size for leaf in (hyper.head, hyper.theta0))
-    J, r = jacobian(hyper, items)[:, -free:], np.asarray(residuals(hyper, items))
-    step = np.linalg.solve(J.T @ J + 0.1 * np.eye(free), -J.T @ r)
-    found = ravel_pytree(found)[0] - ravel_pytree(hyper)[0]
-    np.testing.assert_allclose(found[-free:], step, rtol=1e-7, atol=1e-10)
+    free = slice(-hyper.head.size - hyper.theta0.size, None)
+    step, _ = dense_step(hyper, batch(2), free)
+    np.testing.assert_allclose(found[free], step, rtol=1e-7, atol=1e-10)
 
 
 @pytest.mark.parametrize("rank", [25, 7])
-def test_repeated_rows_do_no_harm(hyper, items, rank):
+def test_repeated_rows_do_no_harm(hyper, rank):
     # 60 rows of rank 6 at each λ: a random sketch of 7 directions holds them all.
-    items = {k: jnp.asarray(np.repeat(v, 10, axis=1)) for k, v in items.items()}
-    found, _ = one_step(hyper, items, rank=rank)
-    wanted = ravel_pytree(levenberg(hyper, items, 0.1))[0]
-    np.testing.assert_allclose(ravel_pytree(found)[0], wanted, rtol=1e-6, atol=1e-8)
+    _, found, _ = one_step(hyper, batch(2, repeat=10), rank)
+    step, _ = dense_step(hyper, batch(2))
+    np.testing.assert_allclose(found, step, rtol=1e-6, atol=1e-8)
 
 
-def sketch(rank):
-    return jax.random.normal(jax.random.key(0), (25, rank))
+def compressed(model, k, rank):
+    """The rows at the second λ, of at most so many directions."""
+    sketch = jax.random.normal(jax.random.key(0), (25, rank))
+    f = eqx.filter_jit(compressed_rows)
+    return f(LOSS, sketch, model, *at(1, batch(k)))
 
 
-@pytest.mark.parametrize("items", [6, 40], indirect=True)
-def test_compressed_rows_keep_the_normal_equations(hyper, items):
-    lam, here = jnp.asarray(LAMS[1]), at_the_second_lambda(items)
-    spec, theta = hyper.main, eqx.filter_jit(lambda m: m(lam).flatten())(hyper)
+@pytest.mark.parametrize("k", [2, 14])
+def test_compressed_rows_keep_the_normal_equations(hyper, k):
+    lam, items = at(1, batch(k))
+    theta = hyper(lam).flatten()
 
     def r(theta):
-        net = spec.unflatten(theta)
-        return jax.vmap(lambda item: row(net, lam, item))(here)
+        return residuals(hyper.main.unflatten(theta), lam, items)
 
-    A, expected = jax.jit(jax.jacrev(r))(theta), jax.jit(r)(theta)
-    rows, values = eqx.filter_jit(compressed_rows)(row, sketch(25), hyper, lam, here)
-    assert rows.shape == (min(25, len(A)), 25)
+    A, expected = jax.jit(jax.jacrev(r))(theta), r(theta)
+    rows, found = compressed(hyper, k, 25)
+    assert rows.shape == (min(25, 3 * k), 25)
     np.testing.assert_allclose(rows.T @ rows, A.T @ A, atol=1e-12, rtol=0)
-    np.testing.assert_allclose(rows.T @ values, A.T @ expected, atol=1e-12, rtol=0)
+    np.testing.assert_allclose(rows.T @ found, A.T @ expected, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("items", [40], indirect=True)
-def test_fewer_rows_are_a_projection_on_most_of_what_matters(hyper, items):
-    lam, here = jnp.asarray(LAMS[1]), at_the_second_lambda(items)
-    compress = eqx.filter_jit(compressed_rows)
-    whole, _ = compress(row, sketch(25), hyper, lam, here)
-    part, _ = compress(row, sketch(12), hyper, lam, here)
+def test_fewer_rows_are_a_projection_on_most_of_what_matters(hyper):
+    (whole, _), (part, _) = (compressed(hyper, 14, rank) for rank in (25, 12))
     assert part.shape == (12, 25)
     gone = whole.T @ whole - part.T @ part
     # Nothing is added, and what is lost is small.
@@ -174,80 +176,54 @@ def test_fewer_rows_are_a_projection_on_most_of_what_matters(hyper, items):
 @pytest.mark.parametrize("k", [2, 4])
 def test_the_kernel_of_a_hyperpinn_is_that_of_its_dense_jacobian(k, hyper):
     rows = jnp.asarray(np.random.default_rng(0).normal(size=(3, k, 25)))
-    flat, unravel = ravel_pytree(hyper)
+    lams, (flat, unravel) = jnp.asarray(LAMS), ravel_pytree(hyper)
 
     def seen(p):
-        thetas = jnp.stack([unravel(p)(lam).flatten() for lam in jnp.asarray(LAMS)])
+        thetas = jnp.stack([unravel(p)(lam).flatten() for lam in lams])
         return jnp.einsum("mkp,mp->mk", rows, thetas).ravel()
 
     J = jax.jit(jax.jacrev(seen))(flat)
-    lams = jnp.asarray(LAMS)
     dense = eqx.filter_jit(dense_jacobian)(hyper, lams, rows)
     np.testing.assert_allclose(dense, J, rtol=1e-12, atol=1e-13)
     kernel = eqx.filter_jit(hyper_kernel)(hyper, lams, rows)
     np.testing.assert_allclose(kernel, J @ J.T, rtol=1e-11, atol=1e-12)
 
 
-def test_the_hypernetwork_runs_once_for_all_rows_of_a_lambda(hyper, items, counting):
+def test_the_hypernetwork_runs_once_for_all_rows_of_a_lambda(hyper, counting):
     counted, calls = counting(hyper)
-    lam, here = jnp.asarray(LAMS[1]), at_the_second_lambda(items)
-    eqx.filter_jit(compressed_rows)(row, sketch(25), counted, lam, here)
+    compressed(counted, 14, 25)
     jax.effects_barrier()
     assert len(calls) == 1
 
 
-class Kinds(AbstractRows):
-    """The rows above as two kinds, and between them one that has no items."""
-
-    @property
-    def groups(self):
-        def broken(net, lam, item):
-            return jnp.nan * net(item["point"])
-
-        return row, broken, row
-
-
-@pytest.mark.parametrize("rank", [25, 4], ids=["primal", "dual"])
-def test_rows_of_several_kinds_make_the_system_of_all(rank, hyper, items):
-    trained = jax.tree.map(eqx.is_inexact_array, hyper)
-    parts = tuple(
-        jax.tree.map(lambda a, part=part: a[:, part], items)
-        for part in (slice(0, 2), slice(0, 0), slice(2, 6))
-    )
-    one, other = (
-        linearise(rows, rank, trained, hyper, jnp.asarray(LAMS), of, jax.random.key(0))
-        for rows, of in ((row, items), (Kinds(), parts))
-    )
-    for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
-
-
 @pytest.mark.parametrize("kind", ["hyper", "concat", "single"])
 @pytest.mark.parametrize("rank", [25, 6], ids=["primal", "dual"])
-def test_the_size_of_a_system_is_that_of_the_jacobian(kind, rank, items, request):
-    model = request.getfixturevalue(kind)
-    trained = jax.tree.map(eqx.is_inexact_array, model)
-    batch = jnp.asarray(LAMS), items
-    system = linearise(row, rank, trained, model, *batch, jax.random.key(0))
-    expected = np.sum(jacobian(model, items) ** 2)
-    np.testing.assert_allclose(system.size, expected, rtol=1e-10)
+def test_the_size_of_a_system_is_that_of_the_jacobian(kind, rank, request):
+    model, some = request.getfixturevalue(kind), batch(2)
 
-    def steep(net, lam, item):
+    def size(loss):
+        key = jax.random.key(0)
+        return linearise(loss, rank, every(model), model, some, key).size
+
+    expected = np.sum(jacobian(model, some) ** 2)
+    np.testing.assert_allclose(size(LOSS), expected, rtol=1e-10)
+
+    def steep(net, lam, at):
         # One residual at one λ is finite, but has a root of 0 in it.
-        value = row(net, lam, item)
-        here = item["scale"] == items["scale"][1, 2]
-        gap = value - jax.lax.stop_gradient(value)
-        return value + jnp.sqrt(gap + jnp.where(here, 0.0, 1.0))
+        r = value(net, lam, at)
+        here = at["scale"] == some.items["value"]["scale"][1, 1]
+        return r + jnp.sqrt(r - jax.lax.stop_gradient(r) + jnp.where(here, 0.0, 1.0))
 
-    spoilt = linearise(steep, rank, trained, model, *batch, jax.random.key(0))
-    assert not jnp.isfinite(spoilt.size)
+    assert not jnp.isfinite(
+        size(Regression({"value": (steep, 1.0), "pair": (pair, 1.0)}))
+    )
 
 
 def test_a_matrix_that_cannot_be_factorised_gives_nan(single):
     # Of rank 1, with a second pivot of exactly 0.
     n = single.net.spec.size
     system = System(jnp.full((n, n), 4.0), jnp.ones(n), None)
-    trained = jax.tree.map(eqx.is_inexact_array, single)
-    model, promised = solve(trained, single, jnp.asarray(LAMS), system, jnp.array(0.0))
+    lams, none = jnp.asarray(LAMS), jnp.array(0.0)
+    model, promised = solve(every(single), single, lams, system, none)
     assert jnp.isnan(promised)
     assert all(jnp.all(jnp.isnan(leaf)) for leaf in jax.tree.leaves(model))

@@ -9,9 +9,10 @@ import pytest
 from hyperpinn_eqx.uncertainty.predictions import read
 
 LAM = jnp.array([2.0])
+PAIR = jnp.arange(3.0), jnp.ones(1)
 
 
-def made(arrays, power=2, slope=1.0, host=1.0):
+def made(arrays=PAIR, power=2, slope=1.0, host=1.0):
     """A function of λ with everything that one can look like another in."""
 
     @jax.custom_jvp
@@ -38,33 +39,32 @@ def made(arrays, power=2, slope=1.0, host=1.0):
     return predict
 
 
-def test_it_computes_the_same_of_the_arrays():
-    prediction, arrays = read(made((jnp.arange(3.0), jnp.ones(1))), LAM)
-    assert prediction.shape == (3,)
-    np.testing.assert_array_equal(prediction(arrays, LAM), 4 * np.arange(3.0))
-
-
-def test_those_with_other_arrays_are_equal_and_those_with_another_program_not():
-    pair = jnp.arange(3.0), jnp.ones(1)
-    one, _ = read(made(pair), LAM)
-    other, arrays = read(made((pair[0] + 1, pair[1] + 1)), LAM)
+def test_those_with_other_arrays_are_equal():
+    one, arrays = read(made(), LAM)
+    assert one.shape == (3,)
+    np.testing.assert_array_equal(one(arrays, LAM), 4 * np.arange(3.0))
+    other, arrays = read(made((PAIR[0] + 1, PAIR[1] + 1)), LAM)
     assert one == other and hash(one) == hash(other)
     np.testing.assert_array_equal(one(arrays, LAM), 4 * np.arange(1, 4.0))
-    changed = [
-        made(pair, power=3),
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"power": 3},
         # Only its derivative is another.
-        made(pair, slope=2.0),
-        made((jnp.arange(4.0), pair[1])),
+        {"slope": 2.0},
+        {"arrays": (jnp.arange(4.0), PAIR[1])},
         # An array that is not used is still one of the arrays.
-        made((pair[0], jnp.ones(3))),
-    ]
-    for predict in changed:
-        assert read(predict, LAM)[0] != one
+        {"arrays": (PAIR[0], jnp.ones(3))},
+    ],
+)
+def test_those_with_another_program_are_not(change):
+    assert read(made(**change), LAM)[0] != read(made(), LAM)[0]
 
 
 def test_a_function_that_python_calls_later_is_another():
-    pair = jnp.arange(3.0), jnp.ones(1)
-    (two, arrays), (three, _) = (read(made(pair, host=h), LAM) for h in (2.0, 3.0))
+    (two, arrays), (three, _) = (read(made(host=h), LAM) for h in (2.0, 3.0))
     assert two != three
     np.testing.assert_array_equal(two(arrays, LAM), 8 * np.arange(3.0))
 
@@ -76,7 +76,7 @@ def test_errors_that_equinox_will_raise_are_the_same():
     assert read(predict, LAM)[0] == read(lambda lam: predict(lam), LAM)[0]
 
 
-@pytest.mark.parametrize("value", (1j, True))
+@pytest.mark.parametrize("value", [1j, True])
 def test_what_are_no_real_numbers_is_an_error(value):
-    with pytest.raises(ValueError, match="predict.*expected real numbers"):
+    with pytest.raises(ValueError, match="predict"):
         read(lambda lam: jnp.array([value]), LAM)
