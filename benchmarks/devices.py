@@ -50,7 +50,7 @@ if QUICK:
     GRADIENT, STEPS_OF = (4,), {"8 rows for each ν": {4: 8}}
 
 problem = hpx.Burgers()
-loss = hpx.PINNLoss(problem, *hpx.conditions(problem, key=jr.key(3)))
+loss = hpx.PINNLoss(problem, n_conditions=50)
 MESHES = {
     n: jax.sharding.Mesh(jax.devices()[:n], ("lam",))
     for n in (1, 2)
@@ -72,10 +72,9 @@ def gradient(model: hpx.HyperPINN, batch: hpx.Batch) -> hpx.HyperPINN:
 
 def one_gradient(n_nu: int, mesh: jax.sharding.Mesh) -> Callable:
     """One gradient on a mesh, ready to be timed."""
-    batch = loss.at(
-        hpx.log_uniform(problem.parameters, n_nu, key=jr.key(1)),
-        hpx.uniform(problem.domain, (n_nu, POINTS), key=jr.key(2)),
-    )
+    lams = hpx.log_uniform(problem.parameters, n_nu, key=jr.key(1))
+    points = hpx.uniform(problem.domain, (n_nu, POINTS), key=jr.key(2))
+    batch = loss.sample(untrained(), key=jr.key(3), lam=lams, points=points)
     # As in a training: weights are everywhere, and each device has its own batch.
     model = devices.everywhere(mesh, untrained())
     split = jax.jit(lambda batch: hpx.shard(batch, "lam"))
@@ -87,10 +86,10 @@ def step_loss(n_nu: int) -> hpx.PINNLoss:
     """The loss of a Gauss-Newton step."""
     return hpx.PINNLoss(
         problem,
-        *hpx.conditions(problem, key=jr.key(3)),
         n_lam=n_nu,
         n_points=STEP_POINTS,
-        weight=hpx.slope_weight("x"),
+        n_conditions=50,
+        factor=hpx.slope_weight("x"),
     )
 
 

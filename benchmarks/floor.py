@@ -33,12 +33,12 @@ if common.QUICK:
 def floor(symmetric: bool, nus: np.ndarray) -> dict:
     """The error of the main network at every ν of a path."""
     experiment = dataclasses.replace(SHIPPED, symmetric=symmetric, odd=symmetric)
-    net_key, data_key, path_key = jr.split(jr.key(0), 3)
+    net_key, path_key = jr.split(jr.key(0))
     problem = hpx.Burgers()
     spec = hpx.MainNetSpec(
         experiment.main, problem.domain, odd="x" if symmetric else None
     )
-    loss = dataclasses.replace(experiment.loss(key=data_key), n_points=POINTS)
+    loss = dataclasses.replace(experiment.loss(), n_points=POINTS)
     begun = time.perf_counter()
     path = hpx.continuation(
         spec.init(key=net_key),

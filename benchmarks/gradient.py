@@ -23,11 +23,12 @@ M, N, DEPTH, ROUNDS = (4, 8, 2, 2) if QUICK else (64, 64, 6, 30)
 problem = hpx.Burgers()
 shape = hpx.MainNetSpec((2, *DEPTH * (8,), 1), problem.domain)
 model = hpx.HyperPINN(shape, problem.parameters, (32, 32, 32, 16), key=jr.key(0))
-edges = hpx.conditions(problem, key=jr.key(3))
 lams = hpx.log_uniform(problem.parameters, M, key=jr.key(1))
 points = hpx.uniform(problem.domain, (M, N), key=jr.key(2))
-loss = hpx.PINNLoss(problem, *edges)
-batch = loss.at(lams, points)
+# One mean over all points of the data, half of them at the start.
+shares = {"start": 0.5, "walls": 0.5}
+loss = hpx.PINNLoss(problem, n_conditions=50, weights=shares)
+batch = loss.sample(model, key=jr.key(3), lam=lams, points=points)
 
 
 def nested_residual(u: Callable, tx: jax.Array, nu: jax.Array) -> jax.Array:
@@ -42,7 +43,7 @@ def misfit(u: Callable, tx: jax.Array) -> jax.Array:
     return u(tx) + jnp.where(tx[0] == 0, jnp.sin(jnp.pi * tx[1]), 0.0)
 
 
-data = jnp.concatenate(edges)
+data = jnp.concatenate([batch.items[name].point for name in shares], axis=1)
 
 
 def package(model: hpx.HyperPINN) -> jax.Array:
@@ -53,13 +54,13 @@ def package(model: hpx.HyperPINN) -> jax.Array:
 def nested(model: hpx.HyperPINN) -> jax.Array:
     """Hypernetwork once for each ν, nested derivatives."""
 
-    def one(nu: jax.Array, points: jax.Array) -> jax.Array:
+    def one(nu: jax.Array, points: jax.Array, data: jax.Array) -> jax.Array:
         u = model(nu)
         r = jax.vmap(lambda tx: nested_residual(u, tx, nu[0]))(points)
         d = jax.vmap(lambda tx: misfit(u, tx))(data)
         return jnp.mean(r**2) + jnp.mean(d**2)
 
-    return jnp.mean(jax.vmap(one)(lams, points))
+    return jnp.mean(jax.vmap(one)(lams, points, data))
 
 
 def per_point(model: hpx.HyperPINN) -> jax.Array:
@@ -74,8 +75,8 @@ def per_point(model: hpx.HyperPINN) -> jax.Array:
 
     nus = jnp.repeat(lams, N, axis=0)
     r = jax.vmap(residual)(nus, points.reshape(-1, 2))
-    nus = jnp.repeat(lams, len(data), axis=0)
-    d = jax.vmap(miss)(nus, jnp.tile(data, (M, 1)))
+    nus = jnp.repeat(lams, data.shape[1], axis=0)
+    d = jax.vmap(miss)(nus, data.reshape(-1, 2))
     return jnp.mean(r**2) + jnp.mean(d**2)
 
 

@@ -44,7 +44,7 @@ if QUICK:
     FIXED["ν"] = FIXED_STEP["ν"] = 2
 
 problem = hpx.Burgers()
-loss = hpx.PINNLoss(problem, *hpx.conditions(problem, key=jr.key(3)))
+loss = hpx.PINNLoss(problem, n_conditions=50)
 
 
 def untrained(width: int) -> hpx.HyperPINN:
@@ -61,11 +61,10 @@ def gradient(model: hpx.HyperPINN, batch: hpx.Batch) -> hpx.HyperPINN:
 
 def one_gradient(n_nu: int, n_points: int, width: int) -> Callable:
     """One gradient, ready to be timed."""
-    batch = loss.at(
-        hpx.log_uniform(problem.parameters, n_nu, key=jr.key(1)),
-        hpx.uniform(problem.domain, (n_nu, n_points), key=jr.key(2)),
-    )
     model = untrained(width)
+    lams = hpx.log_uniform(problem.parameters, n_nu, key=jr.key(1))
+    points = hpx.uniform(problem.domain, (n_nu, n_points), key=jr.key(2))
+    batch = loss.sample(model, key=jr.key(3), lam=lams, points=points)
     return lambda: gradient(model, batch)
 
 
@@ -73,10 +72,10 @@ def one_step(n_nu: int, n_points: int, width: int) -> float:
     """Median seconds of a Gauss-Newton step, all on one batch, the first left out."""
     loss = hpx.PINNLoss(
         problem,
-        *hpx.conditions(problem, key=jr.key(3)),
         n_lam=n_nu,
         n_points=n_points,
-        weight=hpx.slope_weight("x"),
+        n_conditions=50,
+        factor=hpx.slope_weight("x"),
     )
     result = hpx.gauss_newton(
         untrained(width),

@@ -25,6 +25,7 @@ from jax.flatten_util import ravel_pytree
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx.paper.tables import markdown
+from hyperpinn_eqx.physics.sampling import Places
 
 M = N = 4 if QUICK else 64
 DEPTH, ROUNDS = (2, 2) if QUICK else (6, 30)
@@ -40,8 +41,18 @@ left, right = (jnp.concatenate([t, jnp.full_like(t, end)], axis=1) for end in (-
 lams = hpx.log_uniform(problem.parameters, M, key=jr.key(1))
 inside = hpx.uniform(problem.domain, (M, N), key=jr.key(2))
 initial = jnp.concatenate([jnp.zeros_like(x), x], axis=1)
-full = hpx.PINNLoss(problem, initial, jnp.concatenate([left, right]))
-batch = full.at(lams, inside)
+# The data term of jinns is one mean over three sets of points of one size.
+full = hpx.PINNLoss(problem, weights={"start": 1 / 3, "walls": 2 / 3})
+
+
+def at(points: jax.Array) -> Places:
+    """The same points of a condition for every ν."""
+    each = jnp.broadcast_to(points, (M, *points.shape))
+    return Places(each, jnp.zeros_like(each))
+
+
+walls = at(jnp.concatenate([left, right]))
+batch = hpx.Batch(lams, {"physics": inside, "start": at(initial), "walls": walls})
 
 
 def whole(model: hpx.HyperPINN) -> jax.Array:
@@ -78,7 +89,6 @@ def theirs(data: bool) -> tuple[Way, Way]:
         border_batch=jnp.tile(walls, (M, 1, 1)) if data else None,
     )
     points = jinns.data.append_param_batch(points, params.eq_params)
-    # Our data term is one mean over three sets of points of one size.
     loss = jinns_setup.loss(u, params, data=1 / 3 if data else None)
 
     @jax.jit

@@ -93,10 +93,11 @@ def witnesses(
     """Residual and loss as roots of mean squares, relative to that of u."""
     point_key, edge_key = jr.split(key)
     points = hpx.uniform(problem.domain, (2000,), key=point_key)
-    loss = hpx.PINNLoss(problem, *hpx.conditions(problem, 400, 400, key=edge_key))
+    loss = hpx.PINNLoss(problem, n_conditions=400)
 
     def one(lam: jax.Array) -> tuple[jax.Array, jax.Array]:
-        found = loss(model, loss.at(lam[None], points[None]))
+        batch = loss.sample(model, key=edge_key, lam=lam[None], points=points[None])
+        found = loss(model, batch)
         u = hpx.jets(model(lam), points, (), problem.domain.names).value
         size = jnp.mean(u**2)
         return jnp.sqrt(found.terms["physics"] / size), jnp.sqrt(found.total / size)
@@ -149,8 +150,7 @@ def too_small() -> list[dict[str, Any]]:
     """Single networks for transport, each trained to its limit at one λ."""
     problem, rows = hpx.Transport(), list[dict[str, Any]]()
     lam = np.array([[0.5, 0.01, 1.0]])
-    edges = hpx.conditions(problem, 100, 200, key=jr.key(5))
-    loss = hpx.PINNLoss(problem, *edges, n_points=1000)
+    loss = hpx.PINNLoss(problem, n_points=1000)
     for hidden in SMALL:
         spec = hpx.MainNetSpec((2, *hidden, 1), problem.domain)
         start, key = spec.init(key=jr.key(6)), jr.key(7)
