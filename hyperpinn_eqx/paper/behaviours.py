@@ -16,7 +16,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = get_args(Behaviour)
 
 
 @checked
-def classify(run: LongRun) -> list[str]:
+def classify(run: LongRun) -> list[Behaviour]:
     """The behaviour of each run, one of `BEHAVIOURS`.
 
     What happens in the second half of the run decides. A largest exponent above 0.05
@@ -26,7 +26,7 @@ def classify(run: LongRun) -> list[str]:
     limit cycle. All of it holds for this length of run: transient chaos can outlast
     any.
     """
-    behaviours = []
+    behaviours: list[Behaviour] = []
     for states, exponent, finished in zip(
         run.states, run.lyapunov, run.finished, strict=True
     ):
