@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._arguments import ArrayLike, MayBeEmpty, array, checked
+from .._arguments import ArrayLike, MayBeEmpty, array, checked, instance
 from .._blocks import auto_axes
 from .main import MainNet, precision
 
@@ -88,7 +88,7 @@ def _jets(
     coordinates: str | Sequence[str],
 ) -> Jet:
     points = array("points", points, "n", "d", empty=True)
-    coordinates = tuple(coordinates)
+    coordinates = tuple(instance("coordinates", one, str) for one in coordinates)
     if len(set(coordinates)) < len(coordinates):
         raise ValueError(f"coordinates = {coordinates}, expected different letters")
     if points.shape[1] != len(coordinates):
