@@ -119,7 +119,7 @@ class BurgersExperiment(Named):
                 ]
             return result, found
 
-        model, told = run_stages(
+        model, records = run_stages(
             self.stages, self.build(key=model_key), run, key=key, journal=journal
         )
         error = self.measure(model)
@@ -135,7 +135,7 @@ class BurgersExperiment(Named):
             "conditions": f"{len(loss.initial)} initial and {len(loss.boundary)} "
             "boundary points, uniform, drawn once"
             + (", a third of the latter at x = 0" if self.symmetric else ""),
-            "stages": told,
+            "stages": records,
             "error": {
                 "grid": "64 equispaced nu x 101 equispaced t x 256 equispaced x, "
                 "float64",

@@ -121,9 +121,9 @@ def train_family(
 
     options: dict[str, Any] = {"progress": progress, "journal": journal}
     optimiser = optax.adam(optax.cosine_decay_schedule(3e-3, adam_steps))
-    told = None if journal is None else journal.finished("adam")
+    first = None if journal is None else journal.finished("adam")
     with converting(in_units):
-        if told is None:
+        if first is None:
             start = cast(model, jnp.float32)
             adam = fit(
                 start,
@@ -135,9 +135,9 @@ def train_family(
                 **options,
             )
             model = cast(adam.model, jnp.float64)
-            told = {"seconds": adam.seconds, "total": adam.history["total"].tolist()}
+            first = {"seconds": adam.seconds, "total": adam.history["total"].tolist()}
             if journal is not None:
-                journal.finish("adam", told, model)
+                journal.finish("adam", first, model)
         elif journal is not None:
             model = journal.model(model)
         newton = gauss_newton(
@@ -149,8 +149,8 @@ def train_family(
             key=newton_key,
             **options,
         )
-    total = np.concatenate([told["total"], newton.history["total"]])
-    seconds = told["seconds"] + newton.seconds
+    total = np.concatenate([first["total"], newton.history["total"]])
+    seconds = first["seconds"] + newton.seconds
     return in_units(FitResult(newton.model, {"total": total}, seconds))
 
 
