@@ -229,9 +229,9 @@ def reasons(
     words = np.full(last.shape, "did not finish", object)
     for name, word in _WORDS.items():
         words[np.asarray(result == getattr(dfx.RESULTS, name))] = word.format(max_steps)
-    told = [
+    reasons = [
         f"{w}, last state at t = {dt * i:g}"
         for w, i in zip(words.flat, last.flat, strict=True)
     ]
     finished = np.asarray(result == dfx.RESULTS.successful)
-    return np.where(finished, "", np.reshape(told, last.shape))
+    return np.where(finished, "", np.reshape(reasons, last.shape))

@@ -10,9 +10,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from .._arguments import ArrayLike, MayBeEmpty, array, checked
+from .._arguments import ArrayLike, MayBeEmpty, array, checked, instance
 from .._blocks import auto_axes
 from .main import MainNet, precision
 
@@ -132,7 +133,7 @@ def _jets(
     coordinates: str | Sequence[str],
 ) -> Jet:
     points = array("points", points, "n", "d", empty=True)
-    coordinates = tuple(coordinates)
+    coordinates = tuple(instance("coordinates", one, str) for one in coordinates)
     if len(set(coordinates)) < len(coordinates):
         raise ValueError(f"coordinates = {coordinates}, expected different letters")
     if points.shape[1] != len(coordinates):
@@ -179,11 +180,14 @@ def _network(net: MainNet, points: Float[Array, "n d"], words: set[Axes]) -> Cha
         for part in itertools.combinations(word, n)
     }
     order = sorted(parts, key=lambda part: (len(part), part))
-    # Of a linear scaling all but the first derivatives vanish: they begin with tanh.
-    inputs = net.spec.inputs
-    bent = any(inputs.log) or any(inputs.periodic) or len(net.weights) == 1
-    start = [word for word in order if bent or len(word) <= 1]
-    seen = _nested(net.spec.scale, points, start)
+    inputs, one_layer = net.spec.inputs, len(net.weights) == 1
+    if any(inputs.log) or any(inputs.periodic) or net.spec.odd or one_layer:
+        seen = _nested(net.spec.scale, points, order)
+    else:
+        # A linear scaling has the same slopes everywhere, and no other derivatives.
+        slopes = [word for word in order if len(word) == 1]
+        seen = {(): net.spec.scale(points)}
+        seen |= _nested(net.spec.scale, points[:1], slopes)
     # Feature-first layout: the points are the long axis, which CPUs and GPUs like.
     a = {word: channel.T for word, channel in seen.items()}
     for i, (w, b) in enumerate(zip(net.weights, net.biases, strict=True)):
@@ -252,7 +256,8 @@ def _linear(
     else:
         # Channels one after the other along the points: one long product.
         joined = jax.lax.dot(w, jnp.concatenate([*x.values()], axis=1))
-        products = jnp.split(joined, len(x), axis=1)
+        ends = np.cumsum([channel.shape[1] for channel in x.values()])[:-1]
+        products = jnp.split(joined, ends, axis=1)
     a = dict(zip(x, products, strict=True))
     return a | {(): a[()] + b[:, None]}
 
@@ -272,4 +277,7 @@ def _written_out_jvp(
     (w, x), (dw, dx) = primals, tangents
     # Row by row: its transpose, in a gradient, is a sum of outer products again.
     by_x = jnp.stack([jnp.sum(row[:, None] * dx, axis=0) for row in w])
+    # Where many networks share w, `jax.vmap` knows it and sums over all of them in one
+    # product, which XLA is slow at on a CPU. This way each has a product of its own.
+    dw = dw + 0 * x[:1, :1]
     return _written_out(w, x), jax.lax.dot(dw, x) + by_x

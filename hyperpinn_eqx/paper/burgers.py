@@ -133,7 +133,7 @@ class BurgersExperiment(Named):
                 ]
             return result, found
 
-        model, told = run_stages(
+        model, records = run_stages(
             self.stages, self.build(key=model_key), run, key=key, journal=journal
         )
         error = self.measure(model)
@@ -148,7 +148,7 @@ class BurgersExperiment(Named):
             "weighted": self.weighted,
             "conditions": f"{self.n_data} points of each, new with every batch"
             + ("; u = 0 at x = 0 is one of them" if self.symmetric else ""),
-            "stages": told,
+            "stages": records,
             "error": {
                 "grid": "64 equispaced nu x 101 equispaced t x 256 equispaced x, "
                 "float64",

@@ -18,7 +18,7 @@ from ..dynamics.multistep import Field
 from ..dynamics.trajectories import Trajectories, simulate
 from ..networks.model import AbstractModel
 from ..problems.lorenz import Lorenz
-from .behaviours import classify
+from .behaviours import Behaviour, classify
 from .lorenz_data import SCHEME
 
 
@@ -73,7 +73,7 @@ class LorenzRow(eqx.Module):
     lyapunov_sum: Float[np.ndarray, " M"]
     occupancy: Float[np.ndarray, " C"]
     spectrum: Float[np.ndarray, " C"]
-    behaviours: list[str]
+    behaviours: list[Behaviour]
 
     def right(self, truth: LongRun) -> float:
         """The share of test cases whose behaviour is that of the exact family."""

@@ -69,13 +69,13 @@ def recognise_all(
     for name, model in models.items():
         experiment = recognise(model, cards[name])
         if experiment is None:
-            told = cards[name].get("equation", cards[name].get("name", "nothing"))
+            named = cards[name].get("equation", cards[name].get("name", "nothing"))
             what = type(model).__name__
             if isinstance(model, AbstractModel):
                 what += f" with {model.parameters} and inputs {_inputs(model)}"
             known = dict.fromkeys(e.equation for e in EXPERIMENTS.values())
             raise ValueError(
-                f"{name}: how to measure it is not known; its card says {told!r}, and "
+                f"{name}: how to measure it is not known; its card says {named!r}, and "
                 f"it is a {what}; expected a model of one of: {'; '.join(known)}"
             )
         found[name] = experiment

@@ -72,14 +72,14 @@ def train(
     name, file = experiment.name, experiment.stem
     config = {"name": name, "seed": seed, "recipe": dataclasses.asdict(experiment)}
     with Journal(out / f"{file}.journal", config, resume=resume) as journal:
-        model, told = experiment.run(
+        model, details = experiment.run(
             key=jr.key(seed), progress=progress, journal=journal
         )
         card = {
             "name": name,
             "architecture": model.config(),
             "parameters": parameter_counts(model),
-            **told,
+            **details,
             "seed": seed,
             "dtype": "float64",
             "date": datetime.date.today().isoformat(),

@@ -131,9 +131,9 @@ def train_family(
 
     options: dict[str, Any] = {"progress": progress, "journal": journal}
     optimiser = optax.adam(optax.cosine_decay_schedule(3e-3, adam_steps))
-    told = None if journal is None else journal.finished("adam")
+    first = None if journal is None else journal.finished("adam")
     with converting(in_units):
-        if told is None:
+        if first is None:
             start = cast(model, jnp.float32)
             adam = fit(
                 start,
@@ -145,9 +145,9 @@ def train_family(
                 **options,
             )
             model = cast(adam.model, jnp.float64)
-            told = {"seconds": adam.seconds, "total": adam.history["total"].tolist()}
+            first = {"seconds": adam.seconds, "total": adam.history["total"].tolist()}
             if journal is not None:
-                journal.finish("adam", told, model)
+                journal.finish("adam", first, model)
         elif journal is not None:
             model = journal.model(model)
         steps = GaussNewton(
@@ -162,12 +162,12 @@ def train_family(
             name="gauss-newton",
             **options,
         )
-    before = np.array(told["total"])
+    before = np.array(first["total"])
     columns = {
         "total": np.concatenate([before, newton.history["total"]]),
         "held_out": np.append(np.nan * before, newton.history["held_out"]),
     }
-    seconds = told["seconds"] + newton.seconds
+    seconds = first["seconds"] + newton.seconds
     return in_units(FitResult(newton.model, columns, seconds))
 
 

@@ -128,7 +128,7 @@ def run_stages(
         The model, and what a card tells about each stage: its settings, the seconds
         it took, and what `run` found.
     """
-    told: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     for i, stage in enumerate(stages, start=1):
         name = f"{i}/{len(stages)} {type(stage).__name__}"
         record = journal.finished(name)
@@ -140,8 +140,8 @@ def run_stages(
             journal.finish(name, record, model)
         else:
             model = journal.model(model)
-        told.append(record)
-    return model, told
+        records.append(record)
+    return model, records
 
 
 def in_float32(

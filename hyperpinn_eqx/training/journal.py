@@ -150,7 +150,7 @@ class Journal:
                 now, self._model, files.pack(state), f"step {step} of {stage!r}"
             )
 
-    def finish(self, stage: str, told: dict, model: PyTree) -> None:
+    def finish(self, stage: str, record: dict, model: PyTree) -> None:
         """Records a finished stage, and saves the model that came out of it.
 
         Raises:
@@ -161,7 +161,7 @@ class Journal:
             UserWarning: as by `keep`.
         """
         self._agree()
-        now = {"finished": self._head["finished"] | {stage: told}, **_NO_STAGE}
+        now = {"finished": self._head["finished"] | {stage: record}, **_NO_STAGE}
         self._write(now, files.pack(model), b"", f"the finished stage {stage!r}")
 
     def model(self, like: PyTree) -> PyTree:

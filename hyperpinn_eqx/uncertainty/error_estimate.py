@@ -70,8 +70,8 @@ def estimate_error(
     >>> import hyperpinn_eqx as hpx
     >>> model = hpx.load_pretrained("burgers-hyperpinn")
     >>> lams = np.array([0.01, 0.0005])
-    >>> told = estimate_error(model, hpx.Burgers(), lams=lams, key=jr.key(0))
-    >>> print(told.relative_l2 < 1e-2)
+    >>> estimate = estimate_error(model, hpx.Burgers(), lams=lams, key=jr.key(0))
+    >>> print(estimate.relative_l2 < 1e-2)
     [ True False]
     """
     box = problem.parameters

@@ -263,7 +263,7 @@ def test_distillation():
     close(result.model.theta0, chapter["theta0"], atol=1e-14)
     length = jnp.linalg.norm(result.model.head, axis=0)
     close(result.model.head / length, W, atol=1e-10)
-    missed = jax.vmap(lambda lam: start.features(kappa.scale(lam)))(lams) - z / length
+    missed = jax.vmap(lambda lam: start.trunk(kappa.scale(lam)))(lams) - z / length
     close(jnp.mean(missed**2), result.history["features"][0], rtol=1e-9)
 
 

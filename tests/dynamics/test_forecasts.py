@@ -131,17 +131,6 @@ def test_a_forecast_is_valid_until_it_first_leaves_its_tolerance():
     np.testing.assert_allclose(times, [[0.2, 0.4], [0.5, 0.0]], rtol=1e-12)
 
 
-def test_a_wider_threshold_is_crossed_later():
-    ramp = np.broadcast_to(np.arange(11.0)[:, None], (1, 1, 11, 3))
-    found, true = trajectories(ramp), trajectories(np.zeros((1, 1, 11, 3)))
-    times = [
-        float(valid_prediction_time(found, true, np.array([10.0]), threshold=q)[0, 0])
-        for q in (0.1, 0.4, 1.0)
-    ]
-    # √3 t first above 1, 4 and 10.
-    np.testing.assert_allclose(times, [0.1, 0.3, 0.6], rtol=1e-12)
-
-
 def test_what_does_not_belong_together_is_an_error(data):
     states = np.asarray(data.states)
     finished = np.arange(6).reshape(3, 2) < 5

@@ -5,13 +5,12 @@ import sys
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import Burgers, count_parameters, load, paper
+from hyperpinn_eqx import load, paper
 from hyperpinn_eqx.networks.checkpoint import read_card
 from hyperpinn_eqx.paper import (
     EXPERIMENTS,
@@ -29,7 +28,7 @@ from hyperpinn_eqx.paper import (
     lorenz_data,
     train,
 )
-from hyperpinn_eqx.training.journal import Journal, Stopped
+from hyperpinn_eqx.training.journal import Stopped
 
 module = sys.modules["hyperpinn_eqx.paper.train"]  # `train` is the function
 
@@ -76,13 +75,13 @@ def test_training_writes_the_model_in_float64_and_its_card_twice(trained):
 def test_the_card_tells_what_was_done_and_the_error_of_the_model(trained):
     _, model, card = trained
     assert card["name"] == "tiny" and card["seed"] == 3 and card["recipe"] == "best"
-    assert card["parameters"]["model"] == count_parameters(model)
+    assert card["parameters"]["model"] == hpx.count_parameters(model)
     for stage, told in zip(TINY.stages, card["stages"], strict=True):
         settings = {"stage": type(stage).__name__, **dataclasses.asdict(stage)}
         assert told.items() >= settings.items() and told["sampling"]
     [[seconds, error]] = card["stages"][1]["curve"]
     assert 0 < seconds <= card["stages"][1]["seconds"] + 0.1 and error > 0
-    found = burgers.family_error(model, Burgers())
+    found = burgers.family_error(model, hpx.Burgers())
     np.testing.assert_allclose(card["error"]["mse_per_nu"], found.mse, rtol=1e-3)
     np.testing.assert_allclose(card["error"]["mse"], found.mean, rtol=1e-12)
 
@@ -99,32 +98,6 @@ def test_a_stopped_training_goes_on_to_the_same_weights(trained, stop_at, tmp_pa
     assert eqx.tree_equal(model, trained[1])
     assert card["error"] == trained[2]["error"]
     assert {file.name for file in folder.iterdir()} == {"tiny.eqx", "tiny.json"}
-
-
-def test_another_seed_cannot_go_on_with_a_journal(tiny, tmp_path):
-    Journal(tmp_path / "tiny.journal", {"name": "tiny", "seed": 1}).finish("0", {}, 1.0)
-    with pytest.raises(ValueError, match="seed = 1"):
-        train(TINY, seed=2, out=tmp_path, resume=True, progress=False)
-
-
-def test_the_parts_of_a_continuation_have_keys_of_their_own(monkeypatch, getkey):
-    keys = [getkey()]
-
-    def continuation(net, loss, lam, *, key, **_):
-        keys.append(key)
-        path = hpx.Path(lam, jnp.tile(net.flatten(), (len(lam), 1)))
-        return hpx.FitResult(path, {}, 0.0)
-
-    def distill(model, path, *, key, **_):
-        keys.append(key)
-        return hpx.FitResult(model, {}, 0.0)
-
-    monkeypatch.setattr(burgers, "continuation", continuation)
-    monkeypatch.setattr(burgers, "distill", distill)
-    model, loss = TINY.build(key=getkey()), TINY.loss(key=getkey())
-    options = {"key": keys[0], "progress": False}
-    burgers._continuation(TINY.stages[0], model, loss, "", options)
-    assert len({tuple(jr.key_data(key).tolist()) for key in keys}) == 3
 
 
 @pytest.mark.parametrize(
@@ -149,6 +122,8 @@ def test_both_recipes_have_the_papers_sizes(name, count, getkey):
 
 
 def test_conditions_are_the_papers_or_have_a_wall_in_the_middle(getkey):
+    stems = [e.stem for recipe in RECIPES.values() for e in recipe.values()]
+    assert len({*stems}) == len(stems) and "burgers-hyperpinn-paper" in stems
     plain, symmetric = (
         RECIPES[recipe]["burgers-hyperpinn"].loss(key=getkey())
         for recipe in ("paper", "best")
@@ -156,18 +131,6 @@ def test_conditions_are_the_papers_or_have_a_wall_in_the_middle(getkey):
     assert len(plain.initial) == len(plain.boundary) == 50 and plain.weight is None
     x = np.asarray(symmetric.boundary)[:, 1]
     assert np.sum(x == 0) == 100 and set(x) == {-1, 0, 1} and symmetric.weight
-
-
-def test_known_experiments_stay_and_have_files_of_their_own():
-    for known in (EXPERIMENTS, RECIPES, *RECIPES.values()):
-        with pytest.raises(TypeError):
-            known["mine"] = TINY
-    stems = [e.stem for recipe in RECIPES.values() for e in recipe.values()]
-    assert len({*stems}) == len(stems) and "burgers-hyperpinn-paper" in stems
-
-
-def test_parameter_counts_are_those_of_the_model_and_of_one_network(hyper):
-    assert paper.parameter_counts(hyper) == {"model": 123, "main network": 25}
 
 
 @pytest.mark.slow
@@ -237,22 +200,6 @@ def test_held_out_parameters_fill_the_range_around_its_middle(problem):
     parts = np.floor((scaled[1:] + 1) * 32).astype(int)
     for column in parts.T:
         assert np.max(np.bincount(column)) <= 2 and len(set(column)) > 60
-
-
-def test_the_held_out_error_is_that_of_the_held_out_parameters(monkeypatch, hyper):
-    asked, none = [], hpx.FamilyError(*np.ones((3, 1)))
-
-    def family_error(*given, **how):
-        asked.append((given, how))
-        return none
-
-    monkeypatch.setattr(families, "family_error", family_error)
-    for problem, n_x in ((hpx.Transport(), 101), (hpx.Plume(), 41)):
-        assert paper.held_out_error(hyper, problem) is none
-        given, how = asked.pop()
-        assert given == (hyper, problem) and (how["n_t"], how["n_x"]) == (41, n_x)
-        expected = families.held_out(problem.parameters)
-        np.testing.assert_array_equal(how["lams"], expected)
 
 
 @pytest.mark.slow

@@ -84,13 +84,6 @@ def test_a_field_that_blows_up_is_reported_for_every_trajectory(few_lorenz_cases
     assert last[-1] == "4" and last[4] == "nan"
 
 
-def test_known_long_runs_are_not_made_again(few_lorenz_cases, monkeypatch):
-    cases, run = few_lorenz_cases
-    monkeypatch.setattr(lorenz_measures, "_follow", None)
-    row = measure(changed(1.0), cases, run, found=run)
-    np.testing.assert_array_equal(row.lyapunov, [0, 0])
-
-
 def test_bias_is_added_and_removed_for_every_lambda(x64):
     lam, x = jnp.array([10, 2.0, 20]), jnp.array([1.0, -2, 15])
     f = hpx.Lorenz()(lam)

@@ -35,7 +35,7 @@ def test_it_lowers_the_loss_of_any_family(problem):
     assert len(newton) == 8 and np.all(np.diff(newton) <= 0)
     assert newton[-1] < 0.7 * newton[0] and newton[-1] < 0.5 * adam
     assert result.model.main.sizes == (len(problem.domain), 4, 1)
-    assert [len(b) for b in result.model.biases] == [4, 3]
+    assert result.model.trunk.hidden == [4, 3]
     assert result.model.parameters == problem.parameters
     types = {leaf.dtype for leaf in jax.tree.leaves(result.model)}
     assert types == {np.dtype("float64")}
