@@ -128,9 +128,15 @@ def family_tables(
     for name, model in models.items():
         error = known[name].measure(model)
         relative, counts = error.relative_l2, parameter_counts(model)
-        found = (relative[0], np.median(relative), relative.max())
+        found = (relative[0], np.median(relative), relative.max(), error.pooled)
         cells = [*map(str, counts.values()), *(f"{e:.1e}" for e in found)]
-        summary.append([name, *cells])
+        summary.append([name, *cells, known[name].published or "-"])
+        for field, one in error.fields.items():
+            l2 = one.relative_l2
+            rows = (l2[0], np.median(l2), l2.max(), one.pooled)
+            summary.append(
+                [f"{name}: {field}", "", "", *(f"{e:.1e}" for e in rows), ""]
+            )
         lams = error.lam.reshape(len(error.lam), -1)
         head = [name, *model.parameters.names, "relative L2 error"]
         lines = [
@@ -139,7 +145,7 @@ def family_tables(
         ]
         each.append(markdown(head, lines))
     head = ["model", "parameters", "evaluated at every point"]
-    head += ["middle λ", "median over λ", "largest"]
+    head += ["middle λ", "median over λ", "largest", "all λ together", "published"]
     return (
         "Beyond the paper: relative L2 error at 65 held-out λ, float64\n\n"
         + "\n\n".join([markdown(head, summary), *each])

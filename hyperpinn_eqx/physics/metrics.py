@@ -61,6 +61,19 @@ class FamilyError(eqx.Module):
         """The mean squared error over the whole family, the paper's measure."""
         return float(np.mean(self.mse))
 
+    @property
+    def pooled(self) -> float:
+        """The relative L2 error over all λ together: large solutions count for more.
+
+        Of several fields, the root mean square of theirs.
+        """
+        if self.fields:
+            each = [one.pooled for one in self.fields.values()]
+            return float(np.sqrt(np.mean(np.square(each))))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sizes = self.mse / self.relative_l2**2
+        return float(np.sqrt(np.sum(self.mse) / np.sum(sizes[np.isfinite(sizes)])))
+
 
 @checked
 def family_error(
