@@ -172,9 +172,7 @@ def test_several_parameters_are_spread_over_their_range(getkey):
     problem = Product()
     found = family_error(ones(problem, getkey()), problem, n_lam=6, n_t=3, n_x=4)
     with jax.enable_x64(True):
-        lams = eqx.filter_jit(hpx.latin_hypercube)(
-            problem.parameters, 6, key=jax.random.key(0)
-        )
+        lams = eqx.filter_jit(hpx.latin_hypercube)(problem.parameters, 6, key=jax.random.key(0))
         scaled = np.asarray(problem.parameters.scale(lams))
     assert found.lam.shape == (6, 2) and found.mse.shape == (6,)
     np.testing.assert_allclose(found.lam, lams, rtol=1e-14)

@@ -193,9 +193,7 @@ def test_many_cases_at_once_are_a_loop_over_them(x64):
         one = infer(decay, y, RATE)
         np.testing.assert_allclose(whole.lam[i], one.lam, rtol=1e-9)
         np.testing.assert_allclose(whole.covariance[i], one.covariance, rtol=1e-9)
-        np.testing.assert_allclose(
-            whole.effective_sample_size[i], one.effective_sample_size, rtol=1e-9
-        )
+        np.testing.assert_allclose(whole.effective_sample_size[i], one.effective_sample_size, rtol=1e-9)
         for end, alone in zip(ends, one.interval(0.9), strict=True):
             np.testing.assert_allclose(end[i], alone, rtol=1e-9)
 

@@ -49,9 +49,7 @@ def test_many_at_once_are_a_loop_over_them(x64):
     ends = whole.interval(0.5)
     for i in range(3):
         one = weighted(samples[i], weights[i])
-        np.testing.assert_array_equal(
-            whole.effective_sample_size[i], one.effective_sample_size
-        )
+        np.testing.assert_array_equal(whole.effective_sample_size[i], one.effective_sample_size)
         np.testing.assert_array_equal([e[i] for e in ends], one.interval(0.5))
 
 
