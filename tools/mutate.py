@@ -32,6 +32,7 @@ MODULES = {
     "physics.pinn": ["tests/physics/test_pinn.py", "tests/physics/test_pinn_rows.py"],
     "dynamics.multistep": ["tests/dynamics/test_multistep.py"],
     "dynamics.bias": ["tests/dynamics/test_bias.py"],
+    "dynamics.loss": ["tests/dynamics/test_loss.py"],
 }
 # One change for each operator, not ten: "+" becomes "-", "<" becomes "<=", a number one
 # more and one less. Types stand in annotations as a | b: left alone.
