@@ -27,6 +27,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 WORK = ROOT / "_build" / "mutate"
 # Each with the files of its tests.
 MODULES = {
+    "loss": ["tests/test_loss.py"],
     "networks.jets": ["tests/networks/test_jets.py"],
     "networks.hyper": ["tests/networks/test_hyper.py"],
     "physics.pinn": ["tests/physics/test_pinn.py"],
@@ -34,6 +35,7 @@ MODULES = {
     "dynamics.bias": ["tests/dynamics/test_bias.py"],
     "training.gauss_newton": ["tests/training/test_gauss_newton.py"],
     "training.linear_system": ["tests/training/test_linear_system.py"],
+    "dynamics.loss": ["tests/dynamics/test_loss.py"],
 }
 # One change for each operator, not ten: "+" becomes "-", "<" becomes "<=", a number one
 # more and one less. Types stand in annotations as a | b: left alone.

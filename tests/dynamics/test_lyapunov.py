@@ -64,11 +64,12 @@ def test_a_short_run_and_one_that_fails():
         lam, start = np.array([[0.0], [1.0]]), np.array([[1.0], [0.9]])
         return long_run(family, lam, start, duration=duration, dt=0.5, rtol=1e-4)
 
-    assert run(1.0).states.shape == (2, 3, 1)
-    np.testing.assert_allclose(run(1.0).lyapunov[0], -1, rtol=1e-3)
-    fine, failed = run(2.0).reasons()
+    short, longer = run(1.0), run(2.0)
+    assert short.states.shape == (2, 3, 1)
+    np.testing.assert_allclose(short.lyapunov[0], -1, rtol=1e-3)
+    fine, failed = longer.reasons()
     assert fine == "" and failed.endswith("t = 1")
-    np.testing.assert_array_equal(np.isfinite(run(2.0).size), [True, False])
+    np.testing.assert_array_equal(np.isfinite(longer.size), [True, False])
     with pytest.raises(ValueError, match="duration"):
         run(0.9)
 

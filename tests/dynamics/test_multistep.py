@@ -122,6 +122,14 @@ def test_a_network_computes_in_its_own_precision(computes_in_its_own_precision, 
     computes_in_its_own_precision(r, net, states)
 
 
+@pytest.mark.parametrize("make", MAKERS)
+def test_there_are_schemes_of_one_to_ten_steps(make):
+    assert (make(1).steps, make(10).steps) == (1, 10)
+    for k in (0, 11):
+        with pytest.raises(ValueError, match=f"k = {k}"):
+            make(k)
+
+
 def exact(*numbers):
     return tuple(map(Fraction, numbers))
 

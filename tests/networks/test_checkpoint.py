@@ -143,7 +143,7 @@ def test_a_class_of_ones_own_is_compared_with_like(path, hyper):
         ("parameters", {"parameters": box}),
         ("slope", {"slope": jnp.ones(3)}),
         ("squash", {"squash": jnp.sin}),
-        ("start", {"start": hpx.MainNetSpec((1, 1), box).unflatten([1, 1])}),
+        ("start", {"start": hpx.MainNetSpec((1, 1), box).unflatten(jnp.ones(2))}),
         ("int", {"count": jnp.asarray(1.0)}),
     ):
         with pytest.raises(ValueError, match=said):

@@ -137,6 +137,8 @@ def test_another_config_is_an_error_that_names_what_differs(path, saved):
     for part in ("extra = None", "recipe.start.steps = 3, ", "seed = 0, "):
         assert part in said
     assert "name" not in said and "main" not in said and path.read_bytes() == saved
+    with pytest.raises(ValueError, match="config"):
+        resume(path, {"a": object()})
 
 
 @pytest.mark.parametrize("finished", [False, True])
