@@ -175,49 +175,73 @@ class _Rows:
             points, normal = normals(box, problem.conditions[name], points)
         lams = problem.parameters.unscale(signs[:, d : d + p])
         self.at = points, unpack(problem.parameters, lams), normal
-        lengths = _lengths(box)
-        across = np.abs(np.asarray(normal)) @ (1 / np.array([*lengths.values()]))
         self.field = np.array([field for field, _ in self.call.columns], int)
-        words = [word for _, word in self.call.columns]
-        self.values = np.array([word == "" for word in words], bool)
-        self.units = np.stack(
-            [
-                across
-                if word == "n"
-                else np.full(len(cube), 1 / _product(lengths, word))
-                for word in words
-            ],
-            axis=1,
-        )
+        self.words = [word for _, word in self.call.columns]
+        self.values = np.array([word == "" for word in self.words], bool)
+        self.rates = 1 / np.array([*_lengths(box).values()])
+        self.names, self.across = box.names, np.abs(np.asarray(normal))
+        self.units = self._units(self.rates)
         # Each number in its own direction, the same for every method.
-        rest = 2 * lattice(len(cube) // 2, d + p + len(words))[:, d + p :] - 1
+        rest = 2 * lattice(len(cube) // 2, d + p + len(self.words))[:, d + p :] - 1
         self.signs = np.concatenate([rest, -rest])
 
-    def source(self, means: np.ndarray) -> Float64[np.ndarray, " m"]:
-        """How far each number is from zero where every field is its mean."""
-        r = jax.vmap(self.call)(jnp.asarray(self._rest(means)), *self.at)
-        return np.array([_typical(_rms, row) for row in np.asarray(r).T])
+    def driven(
+        self, means: np.ndarray, halves: np.ndarray
+    ) -> Float64[np.ndarray, "m k"]:
+        """The size of each field that balances what each number is without it.
+
+        A source or prescribed slopes make a field as steep as they are themselves.
+        """
+        rest = jnp.asarray(self._rest(means))
+        r = np.asarray(jax.vmap(self.call)(rest, *self.at))
+        by_point = jax.vmap(jax.jacfwd(self.call, argnums=1))
+        steep = np.moveaxis(np.asarray(by_point(rest, *self.at)), 0, -1)
+        by = self._jacobian(means, halves)
+        found = np.zeros((self.call.size, self.k))
+        for row in range(self.call.size):
+            if (source := _typical(_rms, r[:, row])) > 0:
+                rates = [_typical(_rms, along) / source for along in steep[row]]
+                units = self._units(np.maximum(self.rates, rates))
+                slopes = self._by_field(by[:, row] * units)
+                found[row] = np.divide(
+                    source, slopes, out=np.zeros(self.k), where=slopes > 0
+                )
+        return found
 
     def slopes(
         self, means: np.ndarray, halves: np.ndarray
     ) -> Float64[np.ndarray, "m k"]:
         """How each number follows each field, for typical fields of these sizes."""
-        moved = self._rest(means) + self.signs * self.units * halves[self.field]
-        by = jax.vmap(jax.jacrev(self.call))(jnp.asarray(moved), *self.at)
-        parts = (np.asarray(by) * self.units[:, None]) ** 2
-        sums = np.stack(
-            [np.sum(parts[..., self.field == f], axis=-1) for f in range(self.k)], -1
+        by = self._jacobian(means, halves)
+        return np.stack(
+            [self._by_field(by[:, row] * self.units) for row in range(self.call.size)]
         )
-        rows = np.moveaxis(np.sqrt(sums), 0, -1)
-        return np.array([[_typical(np.median, cell) for cell in row] for row in rows])
 
     def size(self, means: np.ndarray, halves: np.ndarray) -> tuple[float, ...]:
         """The typical size of each number."""
-        moved = self._rest(means) + self.signs * self.units * halves[self.field]
-        by = jax.vmap(jax.jacrev(self.call))(jnp.asarray(moved), *self.at)
-        terms = np.asarray(by) * self.units[:, None] * halves[self.field]
-        sums = np.sqrt(np.sum(terms**2, axis=-1))
+        terms = self._jacobian(means, halves) * self.units[:, None]
+        sums = np.sqrt(np.sum((terms * halves[self.field]) ** 2, axis=-1))
         return tuple(_typical(np.median, row) for row in sums.T)
+
+    def _jacobian(
+        self, means: np.ndarray, halves: np.ndarray
+    ) -> Float64[np.ndarray, "n m c"]:
+        moved = self._rest(means) + self.signs * self.units * halves[self.field]
+        return np.asarray(jax.vmap(jax.jacrev(self.call))(jnp.asarray(moved), *self.at))
+
+    def _by_field(self, terms: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, " k"]:
+        sums = [np.sum(terms[:, self.field == f] ** 2, axis=1) for f in range(self.k)]
+        return np.array([_typical(np.median, np.sqrt(column)) for column in sums])
+
+    def _units(self, rates: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, "n c"]:
+        """What a derivative is where a field of size 1 changes at these rates."""
+        units = np.ones((len(self.across), len(self.words)))
+        for i, word in enumerate(self.words):
+            if word == "n":
+                units[:, i] = self.across @ rates
+            else:
+                units[:, i] = np.prod([rates[self.names.index(x)] for x in word])
+        return units
 
     def _rest(self, means: np.ndarray) -> np.ndarray:
         return np.where(self.values, means[self.field], 0.0) + np.zeros(
@@ -305,9 +329,7 @@ class _Search:
         """At least as large as what balances sources and prescribed slopes."""
         larger = halves.copy()
         for rows in self.rows:
-            slopes = rows.slopes(means, halves)
-            for source, row in zip(rows.source(means), slopes, strict=True):
-                by = np.divide(source, row, out=np.zeros(self.k), where=row > 0)
+            for by in rows.driven(means, halves):
                 larger = np.where(free, np.maximum(larger, by), larger)
         return larger
 
