@@ -38,8 +38,8 @@ class FamilyExperiment(Named):
         name: what `load_pretrained` calls it.
         problem: the family.
         equation: in words, for the card.
-        main: hidden layers of the main network.
-        hidden: layers of the hypernetwork's trunk.
+        main: hidden layers of the main network; None for the recipe's own.
+        hidden: layers of the hypernetwork's trunk, likewise.
         settings: of `train_family`, where they are not its defaults.
         published: the best error over held-out λ together that others report, with
             their method.
@@ -48,8 +48,8 @@ class FamilyExperiment(Named):
     name: str
     problem: AbstractPDE
     equation: str
-    main: tuple[int, ...] = (8, 8, 8)
-    hidden: tuple[int, ...] = (16, 16, 8)
+    main: tuple[int, ...] | None = None
+    hidden: tuple[int, ...] | None = None
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     published: str = ""
     recipe: str = "best"

@@ -35,14 +35,14 @@ def train_family(
     problem: AbstractPDE,
     observations: Observations | None = None,
     *,
-    main: Sequence[Count] = (8, 8, 8),
-    hidden: Sequence[Count] = (16, 16, 8),
+    main: Sequence[Count] | None = None,
+    hidden: Sequence[Count] | None = None,
     adam_steps: Count = 1000,
     newton_steps: Count = 600,
     n_lam: TwoOrMore = 32,
     n_points: Count = 200,
     n_conditions: Count = 50,
-    rank: Count = 32,
+    rank: Count | None = None,
     scale: Positive | Mapping[str, Positive] | None = None,
     key: PRNGKeyArray,
     progress: bool = True,
@@ -59,8 +59,10 @@ def train_family(
     Args:
         problem: the family of equations, in any units.
         observations: what has been seen of its solutions, one more term of the loss.
-        main: hidden layers of the main network.
-        hidden: layers of the hypernetwork's trunk.
+        main: hidden layers of the main network; by default (8, 8, 8) for one field over
+            two coordinates with one parameter, else (16, 16, 16).
+        hidden: layers of the hypernetwork's trunk; by default (16, 16, 8) there, else
+            (24, 24, 12).
         adam_steps: steps of Adam in float32, on 16 λ with 64 points each, all new at
             every step.
         newton_steps: at most so many steps of Gauss-Newton in float64. They end before
@@ -69,7 +71,8 @@ def train_family(
         n_lam: values of λ in a batch of Gauss-Newton.
         n_points: residual-adaptive collocation points for each of them.
         n_conditions: points of each condition for each of them.
-        rank: rows kept for each λ, see `gauss_newton`.
+        rank: rows kept for each λ, see `gauss_newton`; by default a sixth of the main
+            network's weights.
         scale: how far a field typically is from the mean of the values that conditions
             prescribe: one number, or some by name. If None it is found from these and
             from the equation; name it where they do not tell.
@@ -93,6 +96,7 @@ def train_family(
     given, problem = problem, dimensionless(problem, scale, observations)
     seen = None if observations is None else problem.scaled(observations)
     physical = _untrained(problem, main, hidden, key=model_key)
+    rank = physical.main.size // 6 if rank is None else rank
     # The same weights, over coordinates from 0 to 1.
     shape = MainNetSpec(physical.main.sizes, problem.domain)
     model = with_main(physical, shape)
@@ -114,7 +118,7 @@ def train_family(
             "problem": fingerprint(given),
             "scale": scale if scale is None else str(scale),
             "observations": digest(observations),
-            "main": main,
+            "main": physical.main.sizes,
             "hidden": model.trunk.hidden,
             "adam_steps": adam_steps,
             "n_lam": n_lam,
@@ -173,8 +177,8 @@ def train_family(
 
 def untrained(
     problem: AbstractPDE,
-    main: Sequence[int],
-    hidden: Sequence[int],
+    main: Sequence[int] | None,
+    hidden: Sequence[int] | None,
     *,
     scale: float | Mapping[str, float] | None = None,
     key: PRNGKeyArray,
@@ -185,13 +189,16 @@ def untrained(
 
 def _untrained(
     problem: Dimensionless,
-    main: Sequence[int],
-    hidden: Sequence[int],
+    main: Sequence[int] | None,
+    hidden: Sequence[int] | None,
     *,
     key: PRNGKeyArray,
 ) -> HyperPINN:
-    domain = problem.problem.domain
-    sizes = (len(domain), *main, len(problem.fields))
+    domain, k = problem.problem.domain, len(problem.fields)
+    simple = k == 1 and len(domain) <= 2 and len(problem.parameters) == 1
+    main = main or ((8, 8, 8) if simple else (16, 16, 16))
+    hidden = hidden or ((16, 16, 8) if simple else (24, 24, 12))
+    sizes = (len(domain), *main, k)
     shape = MainNetSpec(sizes, domain, problem.outputs)
     return HyperPINN(shape, problem.parameters, hidden, key=key)
 
