@@ -192,20 +192,34 @@ class _Rows:
 
         A source or prescribed slopes make a field as steep as they are themselves.
         """
+        by = self._jacobian(means, halves)
+        found = np.zeros((self.call.size, self.k))
+        for row, (source, rates) in enumerate(self.sources(means)):
+            units = self._units(np.maximum(self.rates, rates))
+            slopes = self._by_field(by[:, row] * units)
+            found[row] = np.divide(
+                source, slopes, out=np.zeros(self.k), where=slopes > 0
+            )
+        return found
+
+    def sources(
+        self, means: np.ndarray
+    ) -> list[tuple[float, Float64[np.ndarray, " d"]]]:
+        """Each number where every field is its mean, and how steep that is.
+
+        The latter along each coordinate on the face, in units of the former.
+        """
         rest = jnp.asarray(self._rest(means))
         r = np.asarray(jax.vmap(self.call)(rest, *self.at))
         by_point = jax.vmap(jax.jacfwd(self.call, argnums=1))
         steep = np.moveaxis(np.asarray(by_point(rest, *self.at)), 0, -1)
-        by = self._jacobian(means, halves)
-        found = np.zeros((self.call.size, self.k))
+        # Off the face, what is prescribed there means nothing.
+        steep = np.where(self.across.T > 0, np.nan, steep)
+        found = []
         for row in range(self.call.size):
-            if (source := _typical(_rms, r[:, row])) > 0:
-                rates = [_typical(_rms, along) / source for along in steep[row]]
-                units = self._units(np.maximum(self.rates, rates))
-                slopes = self._by_field(by[:, row] * units)
-                found[row] = np.divide(
-                    source, slopes, out=np.zeros(self.k), where=slopes > 0
-                )
+            source = _typical(_rms, r[:, row])
+            slopes = np.array([_typical(_rms, one) for one in steep[row]])
+            found.append((source, slopes / (source or np.inf)))
         return found
 
     def slopes(
@@ -217,9 +231,12 @@ class _Rows:
             [self._by_field(by[:, row] * self.units) for row in range(self.call.size)]
         )
 
-    def size(self, means: np.ndarray, halves: np.ndarray) -> tuple[float, ...]:
-        """The typical size of each number."""
-        terms = self._jacobian(means, halves) * self.units[:, None]
+    def size(
+        self, means: np.ndarray, halves: np.ndarray, rates: Float64[np.ndarray, " d"]
+    ) -> tuple[float, ...]:
+        """The typical size of each number for fields that change at these rates."""
+        units = self._units(np.maximum(self.rates, rates))
+        terms = self._jacobian(means, halves) * units[:, None]
         sums = np.sqrt(np.sum((terms * halves[self.field]) ** 2, axis=-1))
         return tuple(_typical(np.median, row) for row in sums.T)
 
@@ -288,7 +305,9 @@ class _Search:
                 f"neither the conditions of {self.problem} nor its residual tell how "
                 "large that is"
             )
-        sizes = {rows.name: rows.size(means, halves) for rows in self.rows}
+        sources = [row for rows in self.rows for row in rows.sources(means)]
+        rates = np.max([rates for _, rates in sources], axis=0)
+        sizes = {rows.name: rows.size(means, halves, rates) for rows in self.rows}
         for name, row in sizes.items():
             if not np.all((np.array(row) > 0) & np.isfinite(row)):
                 own = "residual" if name == "physics" else name
