@@ -6,13 +6,9 @@ any other fixture.
 
 import importlib.metadata
 import itertools
-import math
 import os
 import pathlib
-import re
-import traceback
 import types
-import warnings
 from collections.abc import Callable
 
 # Before JAX is imported. Tests compile much and compute little, and without these
@@ -28,8 +24,6 @@ import jax.random as jr
 import jaxtyping
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import _programs as programs
@@ -294,67 +288,3 @@ def few_lorenz_cases():
     start = jnp.array([[1.0, 2, 3], [4, 5, 6], [1, -2, 20], [-3, 2, 15]])[:, None]
     true = hpx.simulate(hpx.Lorenz(), lam, start, duration=2.0)
     return true, hpx.long_run(hpx.Lorenz(), lam, start[:, 0], duration=40.0)
-
-
-# What people pass by mistake. Numbers are small: a billion steps are not a mistake that
-# a function can tell from a wish.
-_ARRAYS = st.builds(
-    lambda shape, dtype, fill, make: make(np.full(shape, fill).astype(dtype)),
-    st.lists(st.integers(0, 3), max_size=4).map(tuple),
-    st.sampled_from([np.float32, np.float64, np.float16, np.int32, np.bool_]),
-    st.sampled_from([-1.0, 0.0, 0.25, 1.0]),
-    st.sampled_from([np.asarray, jnp.asarray, np.ndarray.tolist]),
-)
-_OTHERS = st.sampled_from(
-    [
-        *(-3, -1, 0, 1, 2, 3, math.nan, math.inf, -math.inf, 1e-3, 0.5, 2.5, 1j, "0"),
-        *(None, True, "text", b"bytes", "", [], (), {}, set(), object(), int, len),
-        *(np.array([1j]), np.array(["a"]), np.array([None]), [[1.0], [1.0, 2.0]]),
-        *(jr.key(0), jr.PRNGKey(0), lambda: None, np.float64(0.25), np.int64(2)),
-    ]
-)
-
-
-@pytest.fixture
-def throw_junk_at(unchecked):
-    """Replaces one argument after the other of a good call by what nobody expects.
-
-    Each such call has to work, or raise a ValueError or TypeError of our own that names
-    the argument. `only` limits which arguments are replaced; `examples` is how many
-    replacements are tried for each.
-    """
-
-    def throw(function, /, *, only=None, examples=40, **good):
-        function(**good)
-        for name in good if only is None else only:
-            _throw(function, good, name, examples)
-
-    return throw
-
-
-def _throw(function, good, name, examples):
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(value=st.one_of(_ARRAYS, _OTHERS))
-    def one(value):
-        # What a function of the user's raises is the user's.
-        assume(not (callable(value) and callable(good[name])))
-        try:
-            # Random keys may be used again, and to extrapolate in λ is allowed.
-            with jax.debug_key_reuse(False), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "lam.* outside the trained range")
-                function(**good | {name: value})
-        except (ValueError, TypeError) as error:
-            at = traceback.extract_tb(error.__traceback__)[-1].filename
-            told = f"{name} = {value!r}: {at}: {error}"
-            assert pathlib.Path(at).is_relative_to(_PACKAGE), told
-            assert re.search(rf"\b{name}\b", str(error)) and "expected" in str(error), (
-                told
-            )
-
-    one()
