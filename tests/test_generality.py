@@ -8,7 +8,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr

@@ -12,7 +12,7 @@ from hyperpinn_eqx import PINNLoss, slope_weight
 from hyperpinn_eqx import _blocks as blocks
 from hyperpinn_eqx.physics.pinn import condition_residuals, corners_and_hypercube
 from hyperpinn_eqx.physics.sampling import Places
-from hyperpinn_eqx.training.linear_system import rows_of
+from hyperpinn_eqx.training.linear_system import residual_rows, rows_of
 
 residuals = eqx.filter_jit(hpx.residuals)
 evaluate = eqx.filter_jit(lambda loss, model, batch: loss(model, batch))
@@ -85,6 +85,67 @@ def test_the_squares_of_its_rows_add_up_to_it(factor, x64, heat, loss, hyper, ba
         plain = residuals(net, heat, lam, items["physics"], factor=factor)
         same(rows[0], np.sqrt(7 / 4) * plain)
     same(found, dict(expected))
+
+
+@pytest.fixture
+def system(getkey):
+    """The loss of three fields, a model for it, and a batch."""
+    problem = hpx.Kovasznay()
+    weights = {"physics": 3.0, "origin": 0.5}
+    sizes = {"n_lam": 3, "n_points": 5, "n_conditions": 4, "adaptive": False}
+    loss = PINNLoss(problem, weights=weights, factor=slope_weight("x"), **sizes)
+    main = hpx.MainNetSpec((2, 4, 3), problem.domain)
+    model = eqx.filter_jit(hpx.HyperPINN)(main, problem.parameters, (3,), key=getkey())
+    return loss, model, loss.sample(model, key=getkey())
+
+
+def test_the_loss_of_a_system_is_a_mean_over_its_numbers(x64, system):
+    loss, model, batch = system
+    values = {name: [] for name in loss.terms}
+    for i, lam in enumerate(batch.lam):
+        net = model(lam)
+        for name, items in batch.items.items():
+            points = items[i] if name == "physics" else items.point[i]
+            j = eqx.filter_jit(hpx.jets)(
+                net, points, ("x", "y", "xx", "yy"), ("x", "y")
+            )
+            u, v, p = j.value.T
+            if name == "physics":
+                rows = [
+                    u * j.x[:, 0] + v * j.y[:, 0] + j.x[:, 2],
+                    u * j.x[:, 1] + v * j.y[:, 1] + j.y[:, 2],
+                    j.x[:, 0] + j.y[:, 1],
+                ]
+                for field in (0, 1):
+                    spread = j.xx[:, field] + j.yy[:, field]
+                    rows[field] -= spread / lam[0]
+                slopes = jnp.sum(jnp.abs(j.x), axis=1)
+                rows = [row / (1 + slopes) for row in rows]
+            elif name == "edge":
+                known = loss.problem.exact(*points.T, lam[0])
+                rows = [u - known[0], v - known[1]]
+            else:
+                rows = [p]
+            values[name].append(np.mean(np.square(rows)))
+    expected = {name: np.mean(found) for name, found in values.items()}
+    expected["physics"] *= 3.0
+    expected["origin"] *= 0.5
+    same(evaluate(loss, model, batch).terms, expected)
+
+
+def test_the_squares_of_the_rows_of_a_system_add_up_to_its_loss(x64, system):
+    loss, model, batch = system
+    found = dict.fromkeys(loss.terms, 0.0)
+    for i, lam in enumerate(batch.lam):
+        items = jax.tree.map(lambda a, i=i: a[i], batch.items)
+        rows = eqx.filter_jit(rows_of)(loss, model(lam), lam, items)
+        assert [len(r) for r in rows] == [3 * 5, 2 * 4, 1]
+        for name, r in zip(found, rows, strict=True):
+            found[name] += jnp.sum(r**2) / 3
+        a, r = eqx.filter_jit(residual_rows)(loss, model, lam, items)
+        same(r, jnp.concatenate(rows))
+        assert a.shape == (len(r), model.main.size)
+    same(found, dict(evaluate(loss, model, batch).terms))
 
 
 def test_the_hypernetwork_runs_once_for_each_lambda(loss, hyper, counting, batch):
