@@ -266,9 +266,8 @@ def test_a_fine_grid_is_evaluated_in_blocks(monkeypatch):
     np.testing.assert_array_equal(found, np.arange(11))
 
 
-def test_only_numbers_on_some_axes_are_a_grid():
-    for u in (lambda tx: tx, lambda tx: tx[:1]):
-        with pytest.raises(ValueError, match=r"\bu\b"):
-            hpx.on_grid(u, np.array([0.0, 1.0]), np.array([2.0]))
+def test_several_outputs_are_the_last_axis_of_a_grid():
+    found = hpx.on_grid(lambda tx: tx, np.array([0.0, 1.0]), np.array([2.0]))
+    np.testing.assert_array_equal(found, [[[0, 2]], [[1, 2]]])
     with pytest.raises(ValueError, match="axes"):
         hpx.on_grid(jnp.sum)

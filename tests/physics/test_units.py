@@ -10,7 +10,7 @@ from hyperpinn_eqx.networks.jets import with_normal
 from hyperpinn_eqx.physics.pinn import condition_residuals
 from hyperpinn_eqx.physics.sampling import condition_points
 from hyperpinn_eqx.physics.units import dimensionless
-from hyperpinn_eqx.problems.recorded import method
+from hyperpinn_eqx.problems.recorded import method, use_of
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -74,17 +74,25 @@ def in_units(problem, coordinates, fields, lam=None):
     factors = jnp.ones(len(problem.parameters)) if lam is None else jnp.array(lam)
     factors = factors[0] if len(problem.parameters) == 1 else factors
 
-    def back(u):
+    def back(name, u):
+        """The jets in the original units, with what the method uses."""
         jets = [u] if len(problem.fields) == 1 else u
-        found = [
-            Original(u, coordinates, *fields[name])
-            for name, u in zip(problem.fields, jets, strict=True)
-        ]
+        found = []
+        for u, words, field in zip(
+            jets, use_of(problem, name).words, problem.fields, strict=True
+        ):
+            offset, size = fields[field]
+            value = (u.value - offset) / size if "" in words else jnp.zeros(())
+            slopes = {
+                word: getattr(u, word) * np.prod([coordinates[x] for x in word]) / size
+                for word in words - {""}
+            }
+            found.append(hpx.Jet(value, slopes))
         return found[0] if len(problem.fields) == 1 else tuple(found)
 
     def changed(name):
         def method_(self, u, at, lam):
-            return method(problem, name)(back(u), at / sizes, lam / factors)
+            return method(problem, name)(back(name, u), at / sizes, lam / factors)
 
         return method_
 
@@ -110,19 +118,6 @@ def in_units(problem, coordinates, fields, lam=None):
         ]
         body[name] = hpx.condition(at=point, **faces)(changed(name))
     return type("Changed", (hpx.AbstractPDE,), body)()
-
-
-class Original:
-    """A jet in the original units."""
-
-    def __init__(self, u, coordinates, offset, size):
-        self.u, self.coordinates, self.offset, self.size = u, coordinates, offset, size
-
-    def __getattr__(self, word):
-        if word == "value":
-            return (self.u.value - self.offset) / self.size
-        by = np.prod([self.coordinates[letter] for letter in word])
-        return getattr(self.u, word) * by / self.size
 
 
 @pytest.mark.parametrize(
