@@ -129,16 +129,17 @@ class Heat(hpx.AbstractPDE):
 
     domain = hpx.Box(t=(0, 1), x=(-1, 1))
     parameters = hpx.Box(kappa=(0.01, 1.0, "log"))
-    derivatives = ("t", "xx")
 
     def residual(self, u, tx, lam):
         return u.t - lam * u.xx
 
-    def initial(self, tx, lam):
-        return -jnp.sin(jnp.pi * tx[1])
+    @hpx.condition(t=0)
+    def start(self, u, tx, lam):
+        return u.value + jnp.sin(jnp.pi * tx[1])
 
-    def boundary(self, tx, lam):
-        return jnp.zeros(())
+    @hpx.condition(x=(-1, 1))
+    def walls(self, u, tx, lam):
+        return u.value
 
 
 @pytest.fixture
@@ -150,16 +151,19 @@ def heat():
 def steady():
     """Makes a family for q, on [0, 1] or on another domain, of what it says."""
 
-    def make(residual, derivatives=("xx",), known=None, **domain):
+    def make(residual, known=None, **domain):
+        domain = domain or {"x": (0, 1)}
         body = {
-            "domain": hpx.Box(**domain or {"x": (0, 1)}),
+            "domain": hpx.Box(**domain),
             "parameters": hpx.Box(q=(0.5, 2.0)),
-            "derivatives": derivatives,
             "residual": lambda self, u, x, lam: residual(u, x, lam),
         }
         if known is not None:
-            asked = "initial" if "t" in domain else "boundary"
-            body[asked] = lambda self, x, lam: known(x, lam)
+            faces = {n: r[:2] for n, r in domain.items() if r[2:] != ("periodic",)}
+            faces = {"t": faces["t"][0]} if "t" in faces else faces
+            body["known"] = hpx.condition(**faces)(
+                lambda self, u, x, lam: u.value - known(x, lam)
+            )
         return type("Some", (hpx.AbstractPDE,), body)()
 
     return make
@@ -176,17 +180,18 @@ def rod():
                 k=(0.01 * length**2 / time, length**2 / time, "log"),
                 q=(0.0, heat / time),
             )
-            derivatives = ("t", "xx")
 
             def residual(self, u, tx, lam):
                 k, q = lam
                 return equation * (u.t - k * u.xx - q * jnp.sin(tx[1] / length))
 
-            def initial(self, tx, lam):
-                return offset + heat * jnp.sin(jnp.pi * tx[1] / length)
+            @hpx.condition(t=0)
+            def start(self, u, tx, lam):
+                return u.value - offset - heat * jnp.sin(jnp.pi * tx[1] / length)
 
-            def boundary(self, tx, lam):
-                return offset + 0 * tx[1]
+            @hpx.condition(x=(0, length))
+            def walls(self, u, tx, lam):
+                return u.value - offset
 
         return Rod()
 
@@ -210,8 +215,8 @@ def concat(heat, getkey):
 @pytest.fixture
 def heat_loss(heat):
     """Its loss on small batches, of three λ."""
-    edges = eqx.filter_jit(hpx.conditions)(heat, 3, 3, key=jr.key(2))
-    return hpx.PINNLoss(heat, *edges, n_lam=3, n_points=8, adaptive=False)
+    sizes = {"n_lam": 3, "n_points": 8, "n_conditions": 3}
+    return hpx.PINNLoss(heat, **sizes, adaptive=False)
 
 
 @pytest.fixture(params=["hyper", "concat"])

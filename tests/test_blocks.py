@@ -48,10 +48,9 @@ def differs(result, model):
 
 
 def pinn(problem, **options):
-    edges = hpx.conditions(problem, 3, 3, key=jr.key(2))
-    # Neither number is a multiple of four.
-    sizes = {"n_lam": 6, "n_points": 10, "adaptive": False}
-    return hpx.PINNLoss(problem, *edges, **sizes | options)
+    # No number is a multiple of four.
+    sizes = {"n_lam": 6, "n_points": 10, "n_conditions": 3, "adaptive": False}
+    return hpx.PINNLoss(problem, **sizes | options)
 
 
 def fitted(model, loss, mesh, **options):

@@ -56,7 +56,7 @@ def test_golden_values_are_those_of_the_model(burgers):
 def test_a_range_is_symmetric_where_the_solution_takes_both_signs(heat, hyper):
     for last, both in ((0.0, True), (9.0, False)):
         raised = eqx.tree_at(lambda m: m.theta0, hyper, hyper.theta0.at[-1].set(last))
-        low, high = hpx.live_figure(raised, heat).data["range"]
+        ((low, high),) = hpx.live_figure(raised, heat).data["ranges"]
         assert (low == -high) == both and (0 < low < last < high) == (not both)
 
 
@@ -68,6 +68,27 @@ def test_other_models_are_refused(burgers):
             hpx.live_figure(*args)
     with pytest.raises(ValueError, match="lam"):
         hpx.live_figure(model, hpx.Burgers(), jnp.ones(3))
+
+
+def test_a_system_goes_into_the_page_with_all_its_fields(getkey):
+    problem = hpx.Kovasznay()
+    main = hpx.MainNetSpec((2, 3, 3), problem.domain)
+    model = eqx.filter_jit(hpx.HyperPINN)(main, problem.parameters, (3,), key=getkey())
+    figure = hpx.live_figure(model, problem)
+    assert figure.data["fields"] == ("u", "v", "p")
+    ranges = np.array(figure.data["ranges"])
+    assert ranges.shape == (3, 2) and np.all(ranges[:, 0] < ranges[:, 1])
+    pair = figure.data["golden"][3]
+    values = np.array([model(pair["lam"])(jnp.array(p)) for p in pair["points"]])
+    np.testing.assert_allclose(pair["values"], values, atol=2e-5)
+    other = hpx.HyperPINN(
+        hpx.MainNetSpec((2, 3, 2), problem.domain),
+        problem.parameters,
+        (3,),
+        key=getkey(),
+    )
+    with pytest.raises(ValueError, match="model"):
+        hpx.live_figure(other, problem)
 
 
 def test_a_family_may_have_no_exact_solution(heat, hyper):
@@ -82,7 +103,7 @@ def test_a_vector_field_is_drawn_beside_the_exact_one(getkey):
     main = hpx.MainNetSpec((3, 4, 3), problem.initial, bounded=False)
     model = eqx.filter_jit(hpx.HyperPINN)(main, problem.parameters, (4,), key=getkey())
     figure = hpx.live_figure(model, problem)
-    assert figure.data["kind"] == "attractor" and figure.data["range"] is None
+    assert figure.data["kind"] == "attractor" and figure.data["ranges"] is None
     assert re.search(
         r"<noscript><img src=.*sigma = 10, beta = 1.67, rho = 14", figure.html
     )
@@ -106,11 +127,15 @@ def test_a_ring_goes_into_the_page_with_its_cosines_and_sines(getkey):
 
 
 def test_pictures_and_labels_have_the_names_of_the_coordinates(heat, getkey):
-    domain = hpx.Box(y=(0, 2), x=(0, 1, "periodic"))
-    timeless = {"domain": domain, "derivatives": (), "initial": hpx.AbstractPDE.initial}
-    plate = type("Plate", (type(heat),), timeless)()
-    main = hpx.MainNetSpec((2, 3, 1), domain)
+    class Plate(hpx.AbstractPDE):
+        domain = hpx.Box(y=(0, 2), x=(0, 1, "periodic"))
+        parameters = heat.parameters
+
+        def residual(self, u, yx, lam):
+            return u.yy + u.xx
+
+    main = hpx.MainNetSpec((2, 3, 1), Plate.domain)
     model = eqx.filter_jit(hpx.HyperPINN)(main, heat.parameters, (3,), key=getkey())
-    figure = hpx.live_figure(model, plate)
+    figure = hpx.live_figure(model, Plate())
     over_both, at_some = figure.data["labels"]
     assert over_both.endswith("y and x") and at_some.endswith("y")

@@ -23,16 +23,9 @@ class Wave(hpx.AbstractPDE):
 
     domain = hpx.Box(t=(1, 5), x=(0, 8))
     parameters = hpx.Box(c=(0.5, 1.0))
-    derivatives = ("t", "x")
 
     def residual(self, u, tx, lam):
         return u.t + lam * u.x
-
-    def initial(self, tx, lam):
-        return self.exact(tx[0], tx[1], lam)
-
-    def boundary(self, tx, lam):
-        return self.exact(tx[0], tx[1], lam)
 
     def exact(self, t, x, lam):
         return 3 + jnp.cos(jnp.pi * (x - lam * t) / 4)
@@ -81,16 +74,9 @@ class Flow(hpx.AbstractPDE):
 
     domain = hpx.Box(y=(0, 2), t=(1, 5), x=(0, 8, "periodic"))
     parameters = hpx.Box(c=(0.5, 1.0), b=(-1, 1))
-    derivatives = ("t", "x")
 
     def residual(self, u, tx, lam):
         return u.t + lam[0] * u.x
-
-    def initial(self, tx, lam):
-        return self.exact(*tx, lam)
-
-    def boundary(self, tx, lam):
-        return self.exact(*tx, lam)
 
     def exact(self, y, t, x, lam):
         return y * jnp.cos(jnp.pi * (x - lam[0] * t) / 4) + lam[1]
@@ -125,13 +111,26 @@ def test_slices_of_two_space_dimensions(at, along, y, x, label, axes):
 
 def elsewhere(**domain):
     """The same over another domain."""
-    attributes = {"domain": hpx.Box(**domain), "derivatives": ()}
-    return type("Elsewhere", (Flow,), attributes)()
+    return type("Elsewhere", (Flow,), {"domain": hpx.Box(**domain)})()
+
+
+@pytest.mark.parametrize("field", [None, "u", "v"])
+def test_slices_of_a_system_show_one_field(field, axes):
+    problem, lam = hpx.Schroedinger(), np.array([1.2, 0.5])
+    nets = {"both": lambda p: jnp.stack([p[1], 10 * p[1]])}
+    hpx.plot_slices(axes[0], lam, nets, problem=problem, field=field)
+    which, x = int(field == "v"), np.linspace(-5, 5, 401)
+    exact, found = lines(axes[0])
+    wanted = problem.exact(1.0, x, lam)[which]
+    np.testing.assert_allclose(exact, wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, 10**which * x, rtol=1e-5)
+    assert axes[0].get_ylabel() == f"${field or 'u'}(t, x)$"
 
 
 @pytest.mark.parametrize(
     ("wrong", "name"),
     [
+        ({"field": "w"}, "field"),
         *(({"at": at}, "at") for at in ({"t": 1}, {"z": 1}, {"x": 1, "y": 1})),
         ({"at": {"y": 2.5}}, "at.*2.5"),
         ({"problem": elsewhere(y=(0, 2), x=(0, 8))}, "at"),

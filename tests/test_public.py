@@ -30,7 +30,7 @@ def test_every_public_name_is_documented(name):
 
 # What a user makes without arguments, what we raise, and what checks by hand.
 OTHERS = {"Stopped", "TrainingStopped", "LiveFigure", "AbstractPDE", "AbstractODE"}
-BY_HAND = {"Box", "shard", "cast", "count_parameters", "Term", "Path", "Prescribed"}
+BY_HAND = {"Box", "shard", "cast", "count_parameters", "Term", "Path"}
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - OTHERS - BY_HAND))

@@ -92,6 +92,8 @@ def _contradictions(problem: AbstractPDE, uses: dict[str, Use]) -> Iterator[str]
         for face in where.faces
         if uses[name].size
     ]
+    if len(faces) < 2:
+        return
     d, p = len(box), len(problem.parameters)
     cube = 2 * lattice(_PLACES, d + p) - 1
     found = set()

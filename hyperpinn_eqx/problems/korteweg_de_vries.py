@@ -50,7 +50,7 @@ class KortewegDeVries(AbstractPDE):
 
     def exact(self, t: ArrayLike, x: ArrayLike, lam: ArrayLike) -> Float[Array, "*n"]:
         """The soliton (c/2) sech²(√c (x + 3/2 - ct) / 2); t and x broadcast."""
-        c = jnp.asarray(lam, float)
+        c = jnp.asarray(lam)
         return c / 2 / jnp.cosh(self._phase(t, x, c)) ** 2
 
     def _phase(self, t: ArrayLike, x: ArrayLike, c: Array) -> Float[Array, "*n"]:

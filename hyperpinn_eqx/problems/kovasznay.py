@@ -55,7 +55,7 @@ class Kovasznay(AbstractPDE):
         self, x: ArrayLike, y: ArrayLike, lam: ArrayLike
     ) -> tuple[Float[Array, "*n"], ...]:
         """The velocity u and v, and the pressure p; x and y broadcast."""
-        Re = jnp.asarray(lam, float)
+        Re = jnp.asarray(lam)
         rate = Re / 2 - jnp.sqrt(Re**2 / 4 + 4 * jnp.pi**2)
         e, angle = jnp.exp(rate * x), 2 * jnp.pi * jnp.asarray(y)
         u = 1 - e * jnp.cos(angle)

@@ -16,6 +16,7 @@ import hyperpinn_eqx as hpx
 from hyperpinn_eqx import _files as files
 from hyperpinn_eqx import load, save
 from hyperpinn_eqx.networks.checkpoint import read_card
+from hyperpinn_eqx.recipes.family import untrained
 
 
 @pytest.fixture
@@ -64,6 +65,20 @@ def test_a_model_comes_back_bit_by_bit(dtype, path, kind):
     half = dtype == "bfloat16"
     assert eqx.tree_equal(found, model if half else hpx.cast(model, "float64"))
     assert eqx.tree_equal(load(path), model if half else hpx.cast(model, "float32"))
+
+
+def test_a_model_of_a_system_comes_back_with_the_ranges_of_its_fields(path, x64):
+    problem = hpx.Kovasznay()
+    model = untrained(problem, (4,), (3,), key=jax.random.key(0))
+    save(path, model)
+    found = load(path, like=model)
+    assert eqx.tree_equal(found, model)
+    assert found.main.sizes == (2, 4, 3) and found.main.outputs.names == ("u", "v", "p")
+    one, other = (
+        hpx.family_error(m, problem, n_lam=2, n_x=3).fields for m in (model, found)
+    )
+    for name in problem.fields:
+        np.testing.assert_array_equal(one[name].mse, other[name].mse)
 
 
 def test_like_names_what_differs(path, saved, hyper, concat, getkey):

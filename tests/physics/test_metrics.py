@@ -15,16 +15,9 @@ class Decay(hpx.AbstractPDE):
 
     domain = hpx.Box(t=(0, 2), x=(1, 4))
     parameters = hpx.Box(k=(0.5, 2.0, "log"))
-    derivatives = ("t",)
 
     def residual(self, u, tx, lam):
         return u.t + lam * u.value
-
-    def initial(self, tx, lam):
-        return tx[1]
-
-    def boundary(self, tx, lam):
-        return self.exact(tx[0], tx[1], lam)
 
     def exact(self, t, x, lam):
         return x * jnp.exp(-lam * t)
@@ -45,8 +38,6 @@ class Steady(Decay):
 
     domain = hpx.Box(x=(0, 1))
     parameters = hpx.Box(k=(0, 3))
-    derivatives = ("x",)
-    initial = hpx.AbstractPDE.initial
 
     def exact(self, x, lam):
         return lam * x
@@ -116,6 +107,40 @@ def test_three_coordinates_and_two_parameters_or_no_time():
     found = family_error(ones(Steady()), Steady(), n_lam=4, n_t=2, n_x=5)
     np.testing.assert_allclose(found.lam, range(4), rtol=1e-15)
     assert_errors(found, 2, 1 - 2 * np.linspace(0, 1, 5), 2 * np.linspace(0, 1, 5))
+
+
+def test_a_system_is_measured_field_by_field(getkey, x64):
+    problem = hpx.Kovasznay()
+    main = hpx.MainNetSpec((2, 4, 3), problem.domain)
+    model = eqx.filter_jit(hpx.HyperPINN)(main, problem.parameters, (3,), key=getkey())
+    lams = np.array([25.0, 80.0])
+    found = family_error(model, problem, lams=lams, n_x=5)
+    assert [*found.fields] == ["u", "v", "p"]
+    x, y = np.meshgrid(np.linspace(-0.5, 1, 5), np.linspace(-0.5, 1.5, 5))
+    points = jnp.stack([x, y], axis=-1).reshape(-1, 2)
+    for i, Re in enumerate(lams):
+        values = jax.vmap(model(Re))(points).T
+        for j, u in enumerate(problem.exact(x, y, Re)):
+            one = [*found.fields.values()][j]
+            assert_errors(one, i, values[j] - u.ravel(), u)
+    every = [*found.fields.values()]
+    mse, l2 = ([getattr(e, n) for e in every] for n in ("mse", "relative_l2"))
+    np.testing.assert_allclose(found.mse, np.mean(mse, axis=0), rtol=1e-14)
+    rms = np.sqrt(np.mean(np.square(l2), axis=0))
+    np.testing.assert_allclose(found.relative_l2, rms, rtol=1e-14)
+    np.testing.assert_array_equal(found.lam, lams)
+    assert not every[0].fields and found.mean == np.mean(found.mse)
+
+
+def test_a_system_has_as_many_fields_as_its_solution_and_its_network(getkey):
+    class Less(hpx.Kovasznay):
+        def exact(self, x, y, lam):
+            return super().exact(x, y, lam)[:2]
+
+    with pytest.raises(ValueError, match="exact.* 2 fields"):
+        family_error(ones(Less()), Less(), n_lam=2, n_x=3)
+    with pytest.raises(ValueError, match="model"):
+        family_error(ones(hpx.Kovasznay()), hpx.Kovasznay(), n_lam=2, n_x=3)
 
 
 def test_several_parameters_are_spread_over_their_range():
@@ -241,9 +266,8 @@ def test_a_fine_grid_is_evaluated_in_blocks(monkeypatch):
     np.testing.assert_array_equal(found, np.arange(11))
 
 
-def test_only_numbers_on_some_axes_are_a_grid():
-    for u in (lambda tx: tx, lambda tx: tx[:1]):
-        with pytest.raises(ValueError, match=r"\bu\b"):
-            hpx.on_grid(u, np.array([0.0, 1.0]), np.array([2.0]))
+def test_several_outputs_are_the_last_axis_of_a_grid():
+    found = hpx.on_grid(lambda tx: tx, np.array([0.0, 1.0]), np.array([2.0]))
+    np.testing.assert_array_equal(found, [[[0, 2]], [[1, 2]]])
     with pytest.raises(ValueError, match="axes"):
         hpx.on_grid(jnp.sum)

@@ -10,26 +10,27 @@ from jax.flatten_util import ravel_pytree
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import PINNLoss, slope_weight
 from hyperpinn_eqx import _blocks as blocks
-from hyperpinn_eqx.physics.pinn import corners_and_hypercube, targets
-from hyperpinn_eqx.training.linear_system import rows_of
+from hyperpinn_eqx.physics.pinn import condition_residuals, corners_and_hypercube
+from hyperpinn_eqx.physics.sampling import Places
+from hyperpinn_eqx.training.linear_system import residual_rows, rows_of
 
 residuals = eqx.filter_jit(hpx.residuals)
 evaluate = eqx.filter_jit(lambda loss, model, batch: loss(model, batch))
-NONE = np.zeros((0, 2))
+ONLY_PHYSICS = {"start": 0.0, "walls": 0.0}
 
 
 @pytest.fixture
-def loss(heat, getkey):
-    """Two initial points and three at the walls."""
-    edges = eqx.filter_jit(hpx.conditions)(heat, 2, 3, key=getkey())
-    return PINNLoss(heat, *edges, n_lam=6, n_points=5, alpha=7.0)
+def loss(heat):
+    sizes = {"n_lam": 6, "n_points": 5, "n_conditions": 3}
+    return PINNLoss(heat, **sizes, weights={"physics": 7.0, "walls": 2.0})
 
 
 @pytest.fixture
-def batch(loss, getkey):
-    """Three λ with four collocation points each."""
+def batch(loss, hyper, getkey):
+    """Three λ with four collocation points each, and three of each condition."""
     points = eqx.filter_jit(hpx.uniform)(loss.problem.domain, (3, 4), key=getkey())
-    return loss.at([[0.02], [0.1], [0.7]], points)
+    lam = [[0.02], [0.1], [0.7]]
+    return loss.sample(hyper, key=getkey(), lam=lam, points=points)
 
 
 def same(found, expected, rtol=1e-12):
@@ -43,40 +44,108 @@ def test_it_is_equation_six(x64, loss, model, batch):
     def at(u, p):
         return u(p), jax.grad(u)(p)[0], jax.hessian(u)(p)[1, 1]
 
-    data, physics = [], []
-    for lam, points in zip(batch.lam, batch.items["physics"], strict=True):
-        net = eqx.filter_jit(model)(lam)
-        slopes = [at(net, p)[1:] for p in points]
-        physics += [(u_t - lam[0] * u_xx) ** 2 for u_t, u_xx in slopes]
-        data += [(at(net, p)[0] + np.sin(np.pi * p[1])) ** 2 for p in loss.initial]
-        data += [at(net, p)[0] ** 2 for p in loss.boundary]
+    terms = {"physics": [], "start": [], "walls": []}
+    for i, lam in enumerate(batch.lam):
+        net, items = eqx.filter_jit(model)(lam), batch.items
+        slopes = [at(net, p)[1:] for p in items["physics"][i]]
+        terms["physics"] += [(u_t - lam[0] * u_xx) ** 2 for u_t, u_xx in slopes]
+        start, walls = (items[name].point[i] for name in ("start", "walls"))
+        terms["start"] += [(at(net, p)[0] + np.sin(np.pi * p[1])) ** 2 for p in start]
+        terms["walls"] += [at(net, p)[0] ** 2 for p in walls]
     found = evaluate(loss, model, batch).terms
-    same(found, {"physics": 7 * np.mean(physics), "data": np.mean(data)})
-    assert list(loss.terms) == ["physics", "data"]
+    weights = {"physics": 7.0, "start": 1.0, "walls": 2.0}
+    same(found, {name: w * np.mean(terms[name]) for name, w in weights.items()})
+    assert list(loss.terms) == ["physics", "start", "walls"]
 
 
-def test_alpha_may_be_traced_and_zero(heat, hyper, loss, batch):
+def test_a_weight_may_be_traced_and_zero(heat, hyper, loss, batch):
     def value(alpha):
-        return PINNLoss(heat, loss.initial, loss.boundary, alpha=alpha)(hyper, batch)
+        return PINNLoss(heat, weights={"physics": alpha, "walls": 2.0})(hyper, batch)
 
     found, seven = jax.jit(value)(0.25).terms, evaluate(loss, hyper, batch).terms
-    same(found["physics"], seven["physics"] / 28, rtol=1e-6)
-    same(found["data"], seven["data"], rtol=1e-6)
-    assert jax.jit(lambda: value(0.0))().terms["physics"] == 0
+    same(found.pop("physics"), seven.pop("physics") / 28, rtol=1e-6)
+    same(found, seven, rtol=1e-6)
+    # A zero that is traced is a term; one that is known leaves it out.
+    assert jax.jit(value)(0.0).terms["physics"] == 0
+    out = PINNLoss(heat, weights={"physics": 0.0})
+    assert [*out.terms] == ["start", "walls"]
+    assert {*out.sample(hyper, key=jax.random.key(0)).items} == {"start", "walls"}
 
 
-@pytest.mark.parametrize("weight", [None, slope_weight("t")], ids=["plain", "weighted"])
-def test_the_squares_of_its_rows_add_up_to_it(weight, x64, heat, loss, hyper, batch):
-    loss = PINNLoss(heat, loss.initial, loss.boundary, alpha=7.0, weight=weight)
-    expected, found = evaluate(loss, hyper, batch).terms, {"physics": 0.0, "data": 0.0}
+@pytest.mark.parametrize("factor", [None, slope_weight("t")], ids=["plain", "weighted"])
+def test_the_squares_of_its_rows_add_up_to_it(factor, x64, heat, loss, hyper, batch):
+    loss = PINNLoss(heat, weights={"physics": 7.0, "walls": 2.0}, factor=factor)
+    expected = evaluate(loss, hyper, batch).terms
+    found = dict.fromkeys(expected, 0.0)
     for i, lam in enumerate(batch.lam):
         net, items = hyper(lam), jax.tree.map(lambda a, i=i: a[i], batch.items)
         rows = eqx.filter_jit(rows_of)(loss, net, lam, items)
         for name, r in zip(found, rows, strict=True):
             found[name] += jnp.sum(r**2) / 3
-        plain = residuals(net, heat, lam, items["physics"], weight=weight)
+        plain = residuals(net, heat, lam, items["physics"], factor=factor)
         same(rows[0], np.sqrt(7 / 4) * plain)
     same(found, dict(expected))
+
+
+@pytest.fixture
+def system(getkey):
+    """The loss of three fields, a model for it, and a batch."""
+    problem = hpx.Kovasznay()
+    weights = {"physics": 3.0, "origin": 0.5}
+    sizes = {"n_lam": 3, "n_points": 5, "n_conditions": 4, "adaptive": False}
+    loss = PINNLoss(problem, weights=weights, factor=slope_weight("x"), **sizes)
+    main = hpx.MainNetSpec((2, 4, 3), problem.domain)
+    model = eqx.filter_jit(hpx.HyperPINN)(main, problem.parameters, (3,), key=getkey())
+    return loss, model, loss.sample(model, key=getkey())
+
+
+def test_the_loss_of_a_system_is_a_mean_over_its_numbers(x64, system):
+    loss, model, batch = system
+    values = {name: [] for name in loss.terms}
+    for i, lam in enumerate(batch.lam):
+        net = model(lam)
+        for name, items in batch.items.items():
+            points = items[i] if name == "physics" else items.point[i]
+            j = eqx.filter_jit(hpx.jets)(
+                net, points, ("x", "y", "xx", "yy"), ("x", "y")
+            )
+            u, v, p = j.value.T
+            if name == "physics":
+                rows = [
+                    u * j.x[:, 0] + v * j.y[:, 0] + j.x[:, 2],
+                    u * j.x[:, 1] + v * j.y[:, 1] + j.y[:, 2],
+                    j.x[:, 0] + j.y[:, 1],
+                ]
+                for field in (0, 1):
+                    spread = j.xx[:, field] + j.yy[:, field]
+                    rows[field] -= spread / lam[0]
+                slopes = jnp.sum(jnp.abs(j.x), axis=1)
+                rows = [row / (1 + slopes) for row in rows]
+            elif name == "edge":
+                known = loss.problem.exact(*points.T, lam[0])
+                rows = [u - known[0], v - known[1]]
+            else:
+                rows = [p]
+            values[name].append(np.mean(np.square(rows)))
+    expected = {name: np.mean(found) for name, found in values.items()}
+    expected["physics"] *= 3.0
+    expected["origin"] *= 0.5
+    same(evaluate(loss, model, batch).terms, expected)
+
+
+def test_the_squares_of_the_rows_of_a_system_add_up_to_its_loss(x64, system):
+    loss, model, batch = system
+    found = dict.fromkeys(loss.terms, 0.0)
+    for i, lam in enumerate(batch.lam):
+        items = jax.tree.map(lambda a, i=i: a[i], batch.items)
+        rows = eqx.filter_jit(rows_of)(loss, model(lam), lam, items)
+        assert [len(r) for r in rows] == [3 * 5, 2 * 4, 1]
+        for name, r in zip(found, rows, strict=True):
+            found[name] += jnp.sum(r**2) / 3
+        a, r = eqx.filter_jit(residual_rows)(loss, model, lam, items)
+        same(r, jnp.concatenate(rows))
+        assert a.shape == (len(r), model.main.size)
+    same(found, dict(evaluate(loss, model, batch).terms))
 
 
 def test_the_hypernetwork_runs_once_for_each_lambda(loss, hyper, counting, batch):
@@ -110,22 +179,11 @@ def test_both_modes_of_differentiation_agree_and_reach_every_weight(
         assert np.any(leaf)
 
 
-def test_either_condition_is_enough_and_none_leaves_the_equation(
-    x64, heat, loss, hyper, batch
-):
-    lam, points = batch.lam, batch.items["physics"]
-    both = evaluate(loss, hyper, batch).terms
-    first, walls, none = (
-        evaluate(some, hyper, some.at(lam, points)).terms
-        for some in (
-            PINNLoss(heat, loss.initial, NONE),
-            PINNLoss(heat, NONE, loss.boundary),
-            PINNLoss(heat, NONE, NONE),
-        )
-    )
-    same(2 * first["data"] + 3 * walls["data"], 5 * both["data"])
-    assert {*none} == {"physics"}
-    same(7 * none["physics"], both["physics"])
+def test_a_batch_may_lack_conditions(x64, loss, hyper, batch):
+    every = evaluate(loss, hyper, batch).terms
+    for names in (["physics"], ["start"], ["physics", "walls"]):
+        some = hpx.Batch(batch.lam, {name: batch.items[name] for name in names})
+        same(evaluate(loss, hyper, some).terms, {name: every[name] for name in names})
 
 
 @pytest.mark.parametrize("at_once", [1, 60])
@@ -134,7 +192,8 @@ def test_many_lambda_in_blocks_are_as_many_at_once(
 ):
     # Seven λ of 20 evaluations each: blocks of one; of three, and a last of one.
     lam = hpx.log_uniform(loss.problem.parameters, 7, key=getkey())
-    batch = loss.at(lam, hpx.uniform(loss.problem.domain, (7, 15), key=getkey()))
+    points = hpx.uniform(loss.problem.domain, (7, 14), key=getkey())
+    batch = loss.sample(hyper, key=getkey(), lam=lam, points=points)
 
     def value_and_gradient():
         total = lambda model: loss(model, batch).total  # noqa: E731
@@ -154,20 +213,19 @@ def test_it_is_computed_in_the_precision_of_the_weights(dtype, heat, hyper, batc
         def residual(self, u, tx, lam):
             return np.sqrt(2) * super().residual(u, tx, lam)
 
-        def initial(self, tx, lam):
-            return np.array(3) * super().initial(tx, lam) * np.array([1.4])[0]
+        def start(self, u, tx, lam):
+            value = u.value + jnp.sin(jnp.pi * tx[1])
+            return np.array(3) * value * np.array([1.4])[0]
 
-        def boundary(self, tx, lam):
-            return 0
+        def walls(self, u, tx, lam):
+            return u.value, 0
 
-    edges = jnp.array([[0, 0.3]]), jnp.array([[0.1, 1.0]])
-    loss = PINNLoss(Constants(), *edges, weight=slope_weight("xx"), n_lam=3, n_points=4)
     model = hpx.cast(hyper, dtype)
     with jax.numpy_dtype_promotion("standard"):
-        given = loss.at(batch.lam, batch.items["physics"])
-        want = evaluate(hpx.cast(loss, dtype), model, hpx.cast(given, dtype)).terms
+        loss = PINNLoss(Constants(), factor=slope_weight("xx"), n_lam=3, n_points=4)
+        want = evaluate(hpx.cast(loss, dtype), model, hpx.cast(batch, dtype)).terms
         for other in (jnp.float32, jnp.float64):
-            found = evaluate(loss, model, hpx.cast(given, other)).terms
+            found = evaluate(loss, model, hpx.cast(batch, other)).terms
             assert {value.dtype for value in found.values()} == {jnp.dtype(dtype)}
             same(found, dict(want), rtol=1e-5)
         drawn = loss.sample(model, key=jax.random.key(0))
@@ -189,16 +247,13 @@ class Drift(hpx.AbstractPDE):
 
     domain = hpx.Box(t=(0, 1), x=(-1, 1))
     parameters = hpx.Box(speed=(0, 1), rate=(2, 3))
-    derivatives = ("t", "x")
 
     def residual(self, u, tx, lam):
         return u.t + lam[0] * u.x + lam[1] * tx[1]
 
-    def initial(self, tx, lam):
-        return lam[1] * tx[1]
-
-    def boundary(self, tx, lam):
-        return lam[0]
+    @hpx.condition(x=(-1, 1))
+    def flux(self, u, tx, lam):
+        return u.n - lam[0], u.value * u.normal[1] - lam[1]
 
 
 def test_two_parameters_arrive_as_an_array(unchecked):
@@ -206,19 +261,17 @@ def test_two_parameters_arrive_as_an_array(unchecked):
     net = lambda p: p[0] * p[1] ** 2  # noqa: E731
     found = hpx.residuals(net, Drift(), [0.5, 3], [[1, 2], [0, -1]])
     np.testing.assert_allclose(found, [4 + 0.5 * 4 + 3 * 2, 1 - 3], rtol=1e-6)
-    found = targets(Drift(), [0.5, 3], [[0, 2]], [[1, 1], [0, -1]])
-    np.testing.assert_allclose(found, [6, 0.5, 0.5])
-    loss = PINNLoss(Drift(), [[0, 2]], [[1, 1], [0, -1]])
-    data = loss.at([[0.5, 3], [0.25, 2]], np.zeros((2, 1, 2))).items["data"]
-    np.testing.assert_allclose(data.value, [[6, 0.5, 0.5], [4, 0.25, 0.25]])
-    np.testing.assert_array_equal(data.point, 2 * [[[0, 2], [1, 1], [0, -1]]])
+    normal = jnp.array([[0.0, 1], [0, -1]])
+    walls = Places(jnp.array([[2.0, 1], [3, -1]]), normal)
+    found = condition_residuals(net, Drift(), "flux", [0.5, 3], walls)
+    np.testing.assert_allclose(found, [[3.5, -1], [5.5, -6]], rtol=1e-6)
 
 
 def test_residuals_can_be_weighted(x64, heat, model, batch):
     lam, points = batch.lam[0], batch.items["physics"][0]
     net = model(lam)
     plain = residuals(net, heat, lam, points)
-    weighted = residuals(net, heat, lam, points, weight=lambda u: 1 / (1 + u.t**2))
+    weighted = residuals(net, heat, lam, points, factor=lambda u: 1 / (1 + u.t**2))
     u_t = jax.jit(jax.vmap(jax.grad(net)))(points)[:, 0]
     np.testing.assert_allclose(weighted, plain / (1 + u_t**2), rtol=1e-12)
 
@@ -238,27 +291,40 @@ def test_slope_weight_is_one_over_one_plus_the_slopes():
     assert jax.grad(weighted)(3.0) == 0.25
 
 
-@pytest.mark.parametrize("method", ["residual", "initial", "boundary"])
-def test_a_problem_that_returns_no_scalar_is_an_error(method, heat, loss, hyper, batch):
-    two = {method: lambda self, *args: jnp.ones(2)}
-    wrong = type("Wrong", (type(heat),), two)()
-    with pytest.raises(ValueError, match=rf"problem.{method}"):
-        bad = PINNLoss(wrong, loss.initial, loss.boundary)
-        bad(hyper, bad.at(batch.lam, batch.items["physics"]))
+def test_the_slopes_of_all_fields_count():
+    u = hpx.Jet(jnp.zeros(2), {"t": jnp.array([-1.0, 2]), "x": jnp.array([3.0, -5])})
+    v = hpx.Jet(jnp.zeros(2), {"x": jnp.array([4.0, 0])})
+    np.testing.assert_allclose(slope_weight("x")((u, v)), [1 / 8, 1 / 6])
+    np.testing.assert_allclose(slope_weight("t")((u, v)), [1 / 2, 1 / 3])
+
+
+@pytest.mark.parametrize("name", ["residual", "start", "walls"])
+def test_a_problem_that_returns_no_numbers_is_an_error(name, heat):
+    method = lambda self, u, *_: u.value * jnp.ones(2)  # noqa: E731
+    if name != "residual":
+        method = hpx.condition(**{"t": 0} if name == "start" else {"x": 1})(method)
+    wrong = type("Wrong", (type(heat),), {name: method})()
+    with pytest.raises(ValueError, match=rf"Wrong.{name}"):
+        PINNLoss(wrong)
 
 
 def test_shapes_that_do_not_fit_are_errors(heat, loss, hyper, batch, getkey):
     lam, points = batch.lam, batch.items["physics"]
     for name, bad in {
-        "weight": lambda: hpx.residuals(
-            hyper(0.1), heat, lam[0], points[0], weight=lambda u: u.t[:, None]
+        "factor": lambda: hpx.residuals(
+            hyper(0.1), heat, lam[0], points[0], factor=lambda u: u.t[:, None]
         ),
-        "lam": lambda: loss.at(jnp.ones((3, 2)), points),
-        "points": lambda: loss.at(lam, jnp.ones((3, 4, 3))),
-        "initial": lambda: PINNLoss(heat, *2 * [jnp.ones((2, 3))]),
+        "lam": lambda: loss.sample(hyper, key=getkey(), lam=jnp.ones((3, 2))),
+        "points": lambda: loss.sample(
+            hyper, key=getkey(), lam=lam, points=jnp.ones((3, 4, 3))
+        ),
+        "weights": lambda: PINNLoss(heat, weights={"data": 1.0}),
         "sample_lam": lambda: PINNLoss(
-            heat, NONE, NONE, sample_lam=lambda box, n, *, key: jnp.ones((n, 2))
+            heat, sample_lam=lambda box, n, *, key: jnp.ones((n, 2))
         ).sample(hyper, key=getkey()),
+        "network": lambda: hpx.residuals(
+            lambda p: jnp.stack([p[0], p[1]]), heat, lam[0], points[0]
+        ),
     }.items():
         with pytest.raises(ValueError, match=name):
             bad()
@@ -291,25 +357,27 @@ def test_the_key_decides_a_batch(loss, hyper):
     draw = functools.partial(loss.sample, hyper)
     first, again, other = (draw(key=jax.random.key(seed)) for seed in (1, 1, 2))
     assert eqx.tree_equal(first, again)
-    points = first.items["physics"]
+    points, walls = first.items["physics"], first.items["walls"].point
     assert first.lam.shape == (6, 1) and points.shape == (6, 5, 2)
+    assert walls.shape == first.items["walls"].normal.shape == (6, 3, 2)
     assert not jnp.any(points == other.items["physics"])
     assert not jnp.any(first.lam[2:] == other.lam[2:])
-    # λ is drawn of the first half of the key, and the points of the second.
-    lam_key, key = jax.random.split(jax.random.key(1))
-    lam = corners_and_hypercube(loss.problem.parameters, 6, key=lam_key)
-    np.testing.assert_allclose(first.lam, lam, rtol=1e-6)
-    assert eqx.tree_equal(draw(key=key, lam=first.lam), first)
+    # The same λ given are the same batch, and other points change nothing else.
+    assert eqx.tree_equal(draw(key=jax.random.key(1), lam=first.lam), first)
+    moved = draw(key=jax.random.key(1), points=other.items["physics"])
+    assert eqx.tree_equal(moved.lam, first.lam)
+    assert eqx.tree_equal(moved.items["walls"], first.items["walls"])
+    assert eqx.tree_equal(moved.items["physics"], other.items["physics"])
 
 
-def test_every_lambda_gets_its_own_points_and_the_same_conditions(loss, hyper, getkey):
+def test_every_lambda_gets_points_of_its_own_everywhere(loss, hyper, getkey):
     batch = loss.sample(hyper, key=getkey(), lam=[[0.1], [0.5]])
-    points, data = batch.items["physics"], batch.items["data"]
+    points, start, walls = (batch.items[n] for n in ("physics", "start", "walls"))
     assert not jnp.any(points[0] == points[1])
-    edges = np.concatenate([loss.initial, loss.boundary])
-    values = np.append(-np.sin(np.pi * edges[:2, 1]), np.zeros(3))
-    np.testing.assert_array_equal(data.point, 2 * [edges])
-    np.testing.assert_allclose(data.value, 2 * [values], rtol=1e-6)
+    assert jnp.all(start.point[..., 0] == 0) and jnp.all(start.normal[..., 0] == -1)
+    np.testing.assert_array_equal(walls.point[..., 1], walls.normal[..., 1])
+    assert not jnp.any(start.point[0, :, 1] == start.point[1, :, 1])
+    assert not jnp.any(walls.point[0, :, 0] == walls.point[1, :, 0])
 
 
 @pytest.mark.parametrize("adaptive", [True, False])
@@ -324,7 +392,7 @@ def test_adaptive_points_gather_where_the_residual_is_large(
 
     # They do so unless told not to.
     options = {} if adaptive else {"adaptive": False}
-    loss = PINNLoss(Spiky(), NONE, NONE, n_points=400, **options)
+    loss = PINNLoss(Spiky(), n_points=400, weights=ONLY_PHYSICS, **options)
     batch = loss.sample(hyper, key=getkey(), lam=[[0.2], [0.8]])
     for lam, points in zip(batch.lam, batch.items["physics"], strict=True):
         share = jnp.mean(jnp.abs(points[:, 1] - lam) < 0.1)
@@ -335,11 +403,10 @@ def test_lambda_may_be_drawn_in_another_way(heat, hyper):
     def middle(box, n, *, key):
         return jnp.full((n, len(box)), 0.3)
 
-    options = {"n_lam": 4, "n_points": 3}
-    for way in (middle, hpx.log_uniform):
-        loss = PINNLoss(heat, NONE, NONE, sample_lam=way, **options)
-        batch = loss.sample(hyper, key=jax.random.key(2))
-        lam_key, _ = jax.random.split(jax.random.key(2))
-        expected = way(heat.parameters, 4, key=lam_key)
-        np.testing.assert_allclose(batch.lam, expected, rtol=1e-6)
-        assert batch.items["physics"].shape == (4, 3, 2)
+    for way, low, high in ((middle, 0.3, 0.3), (hpx.log_uniform, 0.01, 1.0)):
+        loss = PINNLoss(heat, n_lam=400, n_points=3, sample_lam=way, adaptive=False)
+        lam = loss.sample(hyper, key=jax.random.key(2)).lam
+        middle_of_all = np.sqrt(low * high)
+        assert np.isclose(np.exp(np.mean(np.log(lam))), middle_of_all, rtol=0.3)
+        assert lam.shape == (400, 1)
+        assert np.all((lam > 0.999 * low) & (lam < 1.001 * high))

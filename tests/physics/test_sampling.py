@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
-from hyperpinn_eqx import AbstractPDE, Box, chebyshev_nodes
-from hyperpinn_eqx.physics.sampling import lattice
+from hyperpinn_eqx import Box, chebyshev_nodes
+from hyperpinn_eqx.physics.sampling import condition_points, lattice
+from hyperpinn_eqx.problems.conditions import Where
 
 uniform = eqx.filter_jit(hpx.uniform)
 log_uniform = eqx.filter_jit(hpx.log_uniform)
@@ -125,52 +126,6 @@ def test_nodes_of_a_periodic_axis_are_equispaced_around_it(x64):
     np.testing.assert_allclose(a, np.full(20, 0.5), rtol=1e-15)
 
 
-PLATE = {"x": (-1, 1), "y": (2, 3), "t": (0.5, 2)}
-
-
-def drawn(n_initial, n_boundary, key, **domain):
-    """Conditions on a domain, from a family with the methods that it needs."""
-
-    def periodic(name):
-        return len(domain[name]) == 3
-
-    body = {"domain": Box(**domain), "parameters": NU, "derivatives": ()}
-    body["residual"] = lambda self, u, tx, lam: u.value
-    if "t" in domain and not periodic("t"):
-        body["initial"] = lambda self, tx, lam: tx[0]
-    if any(not periodic(name) for name in {*domain} - {"t"}):
-        body["boundary"] = lambda self, tx, lam: tx[0]
-    problem = type("Some", (AbstractPDE,), body)()
-    return hpx.conditions(problem, n_initial, n_boundary, key=key)
-
-
-@pytest.mark.parametrize("kind", [(), ("periodic",)], ids=str)
-def test_conditions_lie_at_the_first_time_and_on_every_wall(kind, getkey):
-    # A periodic axis has no walls.
-    initial, boundary = drawn(30, 200, getkey(), **PLATE | {"x": (-1, 1, *kind)})
-    assert initial.shape == (30, 3) and jnp.all(initial[:, 2] == 0.5)
-    assert jnp.ptp(initial[:, 0]) > 1 and jnp.ptp(initial[:, 1]) > 0.5
-    on = boundary[:, [1, 1, 0, 0]] == jnp.array([[2.0, 3.0, -1.0, 1.0]])
-    assert jnp.all(jnp.sum(on, axis=1) == 1)
-    np.testing.assert_array_equal(jnp.sum(on, axis=0) > 20, [1, 1, *2 * [not kind]])
-    assert jnp.min(boundary[:, 2]) < 0.7 and jnp.max(boundary[:, 2]) > 1.8
-
-
-@pytest.mark.parametrize(
-    ("domain", "counts"),
-    [
-        ({"x": (-1, 1), "y": (2, 3)}, (0, 40)),
-        ({"t": (1, 3)}, (5, 0)),
-        ({"t": (1, 3), "x": (-1, 1, "periodic")}, (5, 0)),
-        ({"t": (1, 3, "periodic"), "x": (-1, 1, "periodic")}, (0, 0)),
-    ],
-    ids=["steady", "time", "ring", "orbit"],
-)
-def test_without_a_place_there_are_no_conditions(domain, counts, getkey):
-    found = drawn(5, 40, getkey(), **domain)
-    assert [part.shape for part in found] == [(n, len(domain)) for n in counts]
-
-
 def test_adaptive_points_follow_the_residual(getkey):
     # |r| is 9 on one tenth of the box and 0 elsewhere, so that the probability there
     # is proportional to 9 / 0.9 + 1 = 11 against 1, and its share is 11 / 20.
@@ -211,9 +166,11 @@ def test_a_residual_must_be_one_finite_number_a_point(wrong, getkey, unchecked):
         lambda key: residual_adaptive(
             lambda p: p[:, 0], BOX, 5, candidates=16, key=key
         ),
-        lambda key: drawn(5, 0, key, **PLATE)[0],
+        lambda key: condition_points(BOX, Where((("t", 0.0),)), 5, key=key).point[
+            :, 1:
+        ],
     ],
-    ids=["uniform", "log_uniform", "latin_hypercube", "residual_adaptive", "initial"],
+    ids=["uniform", "log_uniform", "latin_hypercube", "residual_adaptive", "start"],
 )
 def test_the_key_decides_everything_in_the_default_precision(sampler):
     first, again, other = (sampler(jax.random.key(seed)) for seed in (1, 1, 2))

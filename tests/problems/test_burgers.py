@@ -3,7 +3,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from hyperpinn_eqx import Burgers
+from hyperpinn_eqx import Burgers, Jet
 
 exact = Burgers().exact
 
@@ -78,9 +78,9 @@ def test_exact_starts_at_the_sine_is_odd_and_vanishes_at_the_walls(x64):
     u = exact(t, x, 0.002)
     np.testing.assert_allclose(u[:, ::-1], -u, rtol=0, atol=1e-13)
     np.testing.assert_allclose(u[:, [0, -1]], np.zeros((3, 2)), rtol=0, atol=1e-13)
-    lam = jnp.array(0.01)
-    assert Burgers().initial(jnp.array([0, 0.5]), lam) == -1
-    assert Burgers().boundary(jnp.array([0.7, 1]), lam) == 0
+    u, lam = Jet(jnp.array(2.0), {}), jnp.array(0.01)
+    assert Burgers().start(u, jnp.array([0, 0.5]), lam) == 2 + 1
+    assert Burgers().walls(u, jnp.array([0.7, 1]), lam) == 2
 
 
 def test_broadcasting_is_evaluating_point_by_point():

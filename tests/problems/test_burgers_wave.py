@@ -58,8 +58,9 @@ def test_it_starts_as_a_sine(x64):
         expected = -a * np.sin(np.pi * (X - phi))
         assert_same(wave(a, phi, 0.0), expected)
         lam = jnp.array([a, phi])
-        starts = [hpx.BurgersWave().initial(jnp.array([0.0, x]), lam) for x in X]
-        assert_same(starts, expected)
+        u = hpx.Jet(jnp.array(2.0), {})
+        starts = [hpx.BurgersWave().start(u, jnp.array([0.0, x]), lam) for x in X]
+        assert_same(starts, 2 - expected)
 
 
 def test_it_agrees_with_the_solver():

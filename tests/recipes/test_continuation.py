@@ -13,8 +13,7 @@ SHORT = {"first": 2, "steps": 2, "progress": False}
 
 
 def loss_of(problem, n_points=100):
-    edges = eqx.filter_jit(hpx.conditions)(problem, 20, 20, key=jax.random.key(0))
-    return hpx.PINNLoss(problem, *edges, n_points=n_points)
+    return hpx.PINNLoss(problem, n_points=n_points, n_conditions=20)
 
 
 @pytest.fixture
@@ -32,11 +31,13 @@ def test_each_lambda_is_solved_from_its_neighbour(heat, start, getkey):
     np.testing.assert_array_equal(path.model.lam, lams)
     # At points of its own.
     points = eqx.filter_jit(hpx.uniform)(heat.domain, (1, 200), key=getkey())
+    key = getkey()
 
     @eqx.filter_jit
     def total(net, lam):
         family = hpx.SingleNet(net, heat.parameters)
-        return loss(family, loss.at(lam[None], points)).total
+        batch = loss.sample(family, key=key, lam=lam[None], points=points)
+        return loss(family, batch).total
 
     for lam, theta in zip(lams, path.model.weights, strict=True):
         assert total(start.spec.unflatten(theta), lam) < 0.05 * total(start, lam)
@@ -58,8 +59,8 @@ def test_a_path_that_breaks_off_keeps_the_rest_and_goes_on(
 
         spoilt: float = eqx.field(static=True)
 
-        def initial(self, tx, lam):
-            good = super().initial(tx, lam)
+        def start(self, u, tx, lam):
+            good = u.value + jnp.sin(jnp.pi * tx[1])
             return jnp.where(lam == self.spoilt, jnp.nan, good)
 
     lams, options = jnp.array([[0.5], [0.25], [0.125]]), {**SHORT, "key": getkey()}

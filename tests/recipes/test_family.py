@@ -13,6 +13,7 @@ from hyperpinn_eqx import FitResult, Journal, Stopped, train_family
 from hyperpinn_eqx.training.result import attach
 
 module = sys.modules["hyperpinn_eqx.recipes.family"]
+held_out = sys.modules["hyperpinn_eqx.recipes.held_out"]
 TINY = {
     "main": (4,),
     "hidden": (4, 3),
@@ -20,21 +21,21 @@ TINY = {
     "newton_steps": 8,
     "n_lam": 6,
     "n_points": 16,
-    "n_conditions": (8, 8),
+    "n_conditions": 8,
     "rank": 8,
     "progress": False,
 }
 trained = functools.cache(lambda problem: train_family(problem, **TINY, key=jr.key(3)))
 
 
-@pytest.mark.parametrize("problem", [hpx.BurgersWave(), hpx.Plume()])
+@pytest.mark.parametrize("problem", [hpx.BurgersWave(), hpx.Plume(), hpx.Kovasznay()])
 def test_it_lowers_the_loss_of_any_family(problem):
     result = trained(problem)
     adam, *newton = result.history["total"]
     # One chunk of Adam; and Gauss-Newton stays on one batch for 8 steps.
     assert len(newton) == 8 and np.all(np.diff(newton) <= 0)
     assert newton[-1] < 0.7 * newton[0] and newton[-1] < 0.5 * adam
-    assert result.model.main.sizes == (len(problem.domain), 4, 1)
+    assert result.model.main.sizes == (len(problem.domain), 4, len(problem.fields))
     assert result.model.trunk.hidden == [4, 3]
     assert result.model.parameters == problem.parameters
     types = {leaf.dtype for leaf in jax.tree.leaves(result.model)}
@@ -44,14 +45,43 @@ def test_it_lowers_the_loss_of_any_family(problem):
 
 @pytest.mark.parametrize(("stage", "step"), [("adam", 20), ("gauss-newton", 3)])
 def test_it_goes_on_from_a_journal_to_the_same_bits(stage, step, stop_at, tmp_path):
-    whole = trained(hpx.BurgersWave())
-    path, config = tmp_path / "wave.journal", {"seed": 3}
+    problem = hpx.Kovasznay()
+    whole, path, config = trained(problem), tmp_path / "grid.journal", {"seed": 3}
     with stop_at(stage, step)(path, config) as journal, pytest.raises(Stopped):
-        train_family(hpx.BurgersWave(), **TINY, key=jr.key(3), journal=journal)
+        train_family(problem, **TINY, key=jr.key(3), journal=journal)
     with Journal(path, config, resume=True) as journal:
-        result = train_family(hpx.BurgersWave(), **TINY, key=jr.key(3), journal=journal)
+        result = train_family(problem, **TINY, key=jr.key(3), journal=journal)
     assert eqx.tree_equal(result.model, whole.model)
-    np.testing.assert_array_equal(result.history["total"], whole.history["total"])
+    for name in ("total", "held_out"):
+        np.testing.assert_array_equal(result.history[name], whole.history[name])
+
+
+def test_it_stops_when_the_held_out_loss_is_level(monkeypatch, stop_at, tmp_path):
+    every, patience = 2, 3
+    monkeypatch.setattr(held_out, "EVERY", every)
+    monkeypatch.setattr(held_out, "PATIENCE", patience)
+    # A network of one neuron has soon learned what it can.
+    options = TINY | {"main": (1,), "newton_steps": 400, "key": jr.key(3)}
+    whole = train_family(hpx.Kovasznay(), **options)
+    column = whole.history["held_out"][1:]
+    assert len(column) < 400 and np.isnan(whole.history["held_out"][0])
+    looked = column[every - 1 :: every]
+    np.testing.assert_array_equal(np.isnan(column), np.arange(len(column)) % 2 == 0)
+    best, level = np.inf, 0
+    for i, value in enumerate(looked):
+        level = 0 if value < held_out.PART * best else level + 1
+        best = min(best, value)
+        assert (level == patience) == (i == len(looked) - 1)
+    assert best < looked[0]
+    # Where it stands is part of the journal.
+    path = tmp_path / "level.journal"
+    with stop_at("gauss-newton", len(column) - 2)(path, {}) as journal:
+        with pytest.raises(Stopped):
+            train_family(hpx.Kovasznay(), **options, journal=journal)
+    with Journal(path, {}, resume=True) as journal:
+        result = train_family(hpx.Kovasznay(), **options, journal=journal)
+    np.testing.assert_array_equal(result.history["held_out"][1:], column)
+    assert eqx.tree_equal(result.model, whole.model)
 
 
 def test_in_other_units_it_is_the_same_training(rod):
@@ -102,40 +132,66 @@ def test_a_training_that_ends_early_is_in_units_too(monkeypatch, rod):
 def asked(monkeypatch):
     seen = {}
 
-    def part(of, model, loss, *_, **options):
-        seen[of] = options | {"loss": loss, "model": model}
+    def fit(model, loss, *_, **options):
+        seen["fit"] = options | {"loss": loss, "model": model}
         return FitResult(model, {"total": np.ones(1)}, 1.0)
 
-    for name in ("fit", "gauss_newton"):
-        monkeypatch.setattr(module, name, functools.partial(part, name))
+    def run(watched, state, **options):
+        model = watched.model(state)
+        seen["run"] = options | {"loss": watched.newton.loss, "model": model}
+        history = {"total": np.ones(1), "held_out": np.ones(1)}
+        return FitResult(model, history, 1.0)
+
+    for part in (fit, run):
+        monkeypatch.setattr(module, part.__name__, part)
     return seen
 
 
 def test_its_settings_reach_its_parts(asked):
     result = train_family(hpx.Plume(), **TINY, key=jr.key(0))
     assert result.seconds == 2 and len(result.history["total"]) == 2
-    fit, newton = asked["fit"], asked["gauss_newton"]
-    assert (fit["steps"], newton["steps"], newton["rank"]) == (20, 8, 8)
+    fit, newton = asked["fit"], asked["run"]
+    assert (fit["steps"], newton["steps"]) == (20, 8)
     assert fit["model"].head.dtype == jnp.float32
     assert newton["model"].head.dtype == jnp.float64
     for loss in (fit["loss"], newton["loss"]):
-        assert loss.initial.shape == loss.boundary.shape == (8, 3)
+        assert loss.n_conditions == 8 and [*loss.terms] == ["physics", "start", "walls"]
     assert (newton["loss"].n_lam, newton["loss"].n_points) == (6, 16)
-    with pytest.raises(ValueError, match="n_conditions"):
-        train_family(hpx.Plume(), **TINY | {"n_conditions": (8,)}, key=jr.key(0))
+
+
+def seen_of(problem):
+    """The middle of a family, observed at two points."""
+    lam, points = problem.parameters.unscale(jnp.zeros((1, 1))), jnp.ones((1, 2, 2))
+    return hpx.Observations(lam, points, np.array([[0.25, 0.75]]))
+
+
+def test_observations_are_a_term_of_both_losses_in_their_units(asked):
+    problem = hpx.AllenCahn()
+    train_family(problem, seen_of(problem), **TINY, key=jr.key(0))
+    for part in ("fit", "run"):
+        loss = asked[part]["loss"]
+        assert [*loss.terms][-1] == "observations"
+        made = loss.problem
+        values = np.asarray(loss.observations.values)[0, :, 0]
+        physical = made.means[0] + made.halves[0] * values
+        np.testing.assert_allclose(physical, [0.25, 0.75], rtol=1e-6)
+        np.testing.assert_allclose(
+            loss.observations.points, np.tile([0.25, 0.1], (1, 2, 1)), rtol=1e-6
+        )
 
 
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("problem.residual", {"problem": hpx.Burgers()}),
+        ("problem.programs.physics", {"problem": hpx.Burgers()}),
+        ("observations", {"observations": seen_of(hpx.AllenCahn())}),
         ("main", {"main": (5,)}),
         ("hidden", {"hidden": (4, 4)}),
         ("scale", {"scale": 2.0}),
         ("adam_steps", {"adam_steps": 21}),
         ("n_lam", {"n_lam": 7}),
         ("n_points", {"n_points": 17}),
-        ("n_conditions", {"n_conditions": (8, 9)}),
+        ("n_conditions", {"n_conditions": 9}),
         ("rank", {"rank": 9}),
         ("key", {"key": jr.key(1)}),
     ],
@@ -151,4 +207,4 @@ def test_a_journal_goes_on_with_the_same_training_only(name, change, asked, tmp_
         assert not asked
         longer = {"key": jr.key(0), "newton_steps": 9}
         train_family(**good | longer, journal=journal)
-        assert [*asked] == ["gauss_newton"]
+        assert [*asked] == ["run"]

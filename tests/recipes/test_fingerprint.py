@@ -19,52 +19,65 @@ class Mine(hpx.AllenCahn):
         source = jnp.interp(tx[1], places, table)
         return u.t - lam * u.xx + self.speed * OUTER * source
 
-    def initial(self, tx, lam):
-        return OUTER * tx[1]
+    @hpx.condition(t=0)
+    def start(self, u, tx, lam):
+        return u.value - OUTER * tx[1]
 
 
 HERE = sys.modules[__name__]
 
 
+def flat(problem):
+    """The fingerprint, with the program of each method by its name."""
+    found = fingerprint(problem)
+    return found | found.pop("programs")
+
+
 @pytest.mark.parametrize(
     ("of", "name", "value", "parts"),
     [
-        (Mine, "speed", 3.0, {"residual"}),
-        (HERE, "OUTER", 1.0 + 1e-6, {"residual", "initial"}),
-        (HERE, "TABLE", np.where(np.arange(5000) == 4321, 7.0, TABLE), {"residual"}),
-        (Mine, "boundary", lambda self, tx, lam: jnp.ones(()), {"boundary"}),
-        (Mine, "domain", hpx.Box(t=(0, 4), x=(0, 11)), {"domain"}),
+        (Mine, "speed", 3.0, {"physics"}),
+        (HERE, "OUTER", 1.0 + 1e-6, {"physics", "start"}),
+        (HERE, "TABLE", np.where(np.arange(5000) == 4321, 7.0, TABLE), {"physics"}),
+        (Mine, "walls", lambda self, u, tx, lam: u.value - 1, {"walls"}),
+        (Mine, "walls", lambda self, u, tx, lam: u.xx, {"walls"}),
+        (Mine, "domain", hpx.Box(t=(0, 5), x=(0, 10)), {"domain"}),
         (Mine, "parameters", hpx.Box(D=(0.01, 1.0)), {"parameters"}),
-        (Mine, "derivatives", ("xx", "t"), {"derivatives", "residual"}),
+        (Mine, "fields", ("v",), {"fields"}),
     ],
 )
 def test_whatever_a_family_says_or_reads_is_part_of_it(
     of, name, value, parts, monkeypatch
 ):
-    before = fingerprint(Mine())
-    assert fingerprint(Mine()) == before
+    before = flat(Mine())
+    assert flat(Mine()) == before
+    if name in Mine().conditions:
+        value = hpx.condition(x=(0, 10))(value)
     monkeypatch.setattr(of, name, value)
-    after = fingerprint(Mine())
+    after = flat(Mine())
     assert {name for name in before if before[name] != after[name]} == parts
 
 
-def test_families_differ_and_so_do_orders_of_parameters(monkeypatch):
-    problems = hpx.Burgers(), hpx.AllenCahn(), hpx.Plume(), hpx.Transport()
-    assert len({fingerprint(problem)["residual"] for problem in problems}) == 4
+def test_families_differ_and_so_do_orders_of_parameters():
+    problems = hpx.Burgers(), hpx.AllenCahn(), hpx.Plume(), hpx.Kovasznay()
+    assert len({flat(problem)["physics"] for problem in problems}) == 4
     found = []
-    for box in (hpx.Box(D=(0, 1), C=(0, 1)), hpx.Box(C=(0, 1), D=(0, 1))):
-        monkeypatch.setattr(Mine, "parameters", box)
-        found.append(fingerprint(Mine())["parameters"])
+    for names in ("cDr", "Dcr"):
+        box = hpx.Box(**dict.fromkeys(names, (0, 1)))
+        other = type("Transport", (hpx.Transport,), {"parameters": box})
+        found.append(fingerprint(other())["parameters"])
     assert found[0] != found[1]
 
 
-def test_a_condition_that_nobody_asks_for_may_raise():
-    class Still(Mine):
-        def boundary(self, tx, lam):
-            raise NotImplementedError
+def test_the_place_of_a_condition_is_part_of_it():
+    class Moved(Mine):
+        @hpx.condition(x=0)
+        def walls(self, u, tx, lam):
+            return u.value - self.exact(tx[0], tx[1], lam)
 
-    assert fingerprint(Still())["boundary"] == fingerprint(Still())["boundary"]
-    assert fingerprint(Still())["boundary"] != fingerprint(Mine())["boundary"]
+    one, other = fingerprint(Mine()), fingerprint(Moved())
+    differ = {name for name in one if one[name] != other[name]}
+    assert differ == {"class", "conditions"}
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def test_a_new_batch_is_drawn_every_so_often(hyper, heat_loss):
             jax.debug.callback(lambda _: drawn.append(1), model.theta0)
             return super().sample(model, key=key)
 
-    loss = Counted(heat_loss.problem, heat_loss.initial, heat_loss.boundary, n_lam=2)
+    loss = Counted(heat_loss.problem, n_lam=2, n_conditions=3)
     train(hyper, loss, steps=5, redraw=2)
     jax.effects_barrier()
     assert len(drawn) == 3
@@ -140,7 +140,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
         np.testing.assert_array_equal(resumed.history[name], whole.history[name])
 
 
-@pytest.mark.parametrize(("where", "bad"), [("lam", np.nan), ("value", np.inf)])
+@pytest.mark.parametrize(("where", "bad"), [("lam", np.nan), ("point", np.inf)])
 def test_a_spoilt_batch_stops_it_with_the_last_good_model(
     where, bad, heat_loss, hyper, tmp_path, monkeypatch
 ):
@@ -157,8 +157,8 @@ def test_a_spoilt_batch_stops_it_with_the_last_good_model(
             return batch
         if where == "lam":
             return eqx.tree_at(lambda b: b.lam, batch, batch.lam.at[1].set(bad))
-        value = batch.items["data"].value.at[1, 2].set(bad)
-        return eqx.tree_at(lambda b: b.items["data"].value, batch, value)
+        point = batch.items["walls"].point.at[1, 2].set(bad)
+        return eqx.tree_at(lambda b: b.items["walls"].point, batch, point)
 
     draw = module.GaussNewton.draw
     with monkeypatch.context() as patch:

@@ -35,16 +35,18 @@ class Made(hpx.AbstractPDE):
     more: float = eqx.field(static=True, default=0.0)
     domain = hpx.Box(t=(0, 1), x=(-1, 1))
     parameters = hpx.Box(away=(-1e-3, 1e-3))
-    derivatives = ("t", "xx")
 
     def residual(self, u, tx, lam):
-        v = hpx.jets(self.net, tx[None], self.derivatives)
+        v = hpx.jets(self.net, tx[None], ("t", "xx"))
         return self.factor * (u.t - u.xx / 4 - (v.t - v.xx / 4)[0])
 
-    def initial(self, tx, lam):
-        return self.net(tx) + self.more
+    @hpx.condition(t=0)
+    def start(self, u, tx, lam):
+        return u.value - self.net(tx) - self.more
 
-    boundary = initial
+    @hpx.condition(x=(-1, 1))
+    def walls(self, u, tx, lam):
+        return self.factor * (u.value - self.net(tx) - self.more)
 
     def exact(self, t, x, lam):
         return hpx.on_grid(self.net, t[:, 0], x[0])
@@ -82,6 +84,66 @@ def test_it_is_the_error_that_is_measured_with_the_solution(made):
     np.testing.assert_allclose(scaled.mse, found.mse, rtol=1e-6, atol=1e-20)
 
 
+class Waves(hpx.AbstractPDE):
+    """Two fields that one network solves exactly, at every λ, in units of choice."""
+
+    net: hpx.MainNet
+    sizes: tuple[float, float] = eqx.field(static=True, default=(1.0, 1.0))
+    factor: float = eqx.field(static=True, default=1.0)
+    fields = ("u", "v")
+    domain = hpx.Box(t=(0, 1), x=(-1, 1))
+    parameters = hpx.Box(away=(-1e-3, 1e-3))
+
+    def residual(self, w, tx, lam):
+        known = hpx.jets(self.net, tx[None], ("t", "x"))
+        (u, v), (a, b) = w, self.sizes
+        first = u.t / a - v.x / b - (known.t[0, 0] - known.x[0, 1])
+        second = v.t / b - u.x / a - (known.t[0, 1] - known.x[0, 0])
+        return self.factor * first, second
+
+    @hpx.condition(t=0)
+    def start(self, w, tx, lam):
+        known, (a, b) = self.net(tx), self.sizes
+        return w[0].value / a - known[0], self.factor * (w[1].value / b - known[1])
+
+    @hpx.condition(x=(-1, 1))
+    def walls(self, w, tx, lam):
+        return w[0].value / self.sizes[0] - self.net(tx)[0]
+
+    def exact(self, t, x, lam):
+        both = hpx.on_grid(self.net, t[:, 0], x[0])
+        return both[..., 0] * self.sizes[0], both[..., 1] * self.sizes[1]
+
+
+def test_a_system_is_estimated_field_by_field_whatever_its_units(x64, getkey):
+    spec = hpx.MainNetSpec((2, 6, 2), Waves.domain)
+    start, along = (
+        jax.random.normal(getkey(), (spec.size,)) * size for size in (0.7, 1.0)
+    )
+    problem, lams = Waves(spec.unflatten(start)), np.array([1e-4, 1e-3])
+    model = Stub(start, along, problem.parameters, spec)
+    found = told(model, problem, lams)
+    true = hpx.family_error(model, problem, lams=lams, n_t=21, n_x=21)
+    assert [*found.fields] == ["u", "v"]
+    for name, one in found.fields.items():
+        np.testing.assert_allclose(one.mse, true.fields[name].mse, rtol=0.3)
+    np.testing.assert_allclose(found.relative_l2, true.relative_l2, rtol=0.3)
+    # The same network in other units of both fields, and other units of the equations.
+    sizes = 2.0**10, 2.0**-7
+    outputs = hpx.Box(u=(-sizes[0], sizes[0]), v=(-sizes[1], sizes[1]))
+    other = Stub(
+        start,
+        along,
+        problem.parameters,
+        hpx.MainNetSpec(spec.sizes, spec.inputs, outputs),
+    )
+    changed = told(other, Waves(problem.net, sizes, factor=1e3), lams)
+    for name, size in zip("uv", sizes, strict=True):
+        one, two = found.fields[name], changed.fields[name]
+        np.testing.assert_allclose(two.mse, size**2 * one.mse, rtol=0.1)
+        np.testing.assert_allclose(two.relative_l2, one.relative_l2, rtol=0.05)
+
+
 def test_conditions_are_looked_at_and_weights_may_be_more_than_points(made):
     model, problem = made
     # u + 0.01 solves the equation and fits the conditions: the residual is zero.
@@ -97,7 +159,6 @@ def test_an_odd_network_must_not_jump(x64, steady):
         # u_x = 0; its odd solution is zero, but without walls a jump fits it too.
         problem = steady(
             lambda u, x, lam: u.x,
-            ("x",),
             lambda x, lam: 0.1 * (jnp.sign(x[0]) if odd else 1) + 0 * lam,
             x=(-1, 1),
         )
@@ -117,7 +178,6 @@ def test_any_domain_will_do(steady, getkey):
     # The equation is asked only where it holds: not in the middle.
     disk = steady(
         lambda u, r, lam: u.rr + u.r / r[0] + lam,
-        ("r", "rr"),
         lambda r, lam: 0 * lam,
         r=(0, 1),
     )
