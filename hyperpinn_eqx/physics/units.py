@@ -102,7 +102,7 @@ class Dimensionless(AbstractPDE):
         jets = [self._jet(*row, use.normal) for row in rows]
         value = method(problem, name)(arranged(jets), self._physical(tx), lam)
         found = numbers(problem, name, value)
-        return tuple(found / jnp.asarray(self.sizes[name], found.dtype))
+        return tuple(found / jnp.asarray(self.sizes.get(name, ()), found.dtype))
 
     def _jet(
         self, u: Jet, words: frozenset[str], mean: float, half: float, normal: bool
@@ -180,15 +180,12 @@ class _Rows:
         self.field = np.array([field for field, _ in self.call.columns], int)
         words = [word for _, word in self.call.columns]
         self.values = np.array([word == "" for word in words], bool)
-        self.units = np.stack(
-            [
-                across
-                if word == "n"
-                else np.full(len(cube), 1 / _product(lengths, word))
-                for word in words
-            ],
-            axis=1,
-        )
+        units = [
+            across if word == "n" else np.full(len(cube), 1 / _product(lengths, word))
+            for word in words
+        ]
+        # A condition that prescribes nothing has none.
+        self.units = np.array(units).reshape(-1, len(cube)).T
         # Each number in its own direction, the same for every method.
         rest = 2 * lattice(len(cube) // 2, d + p + len(words))[:, d + p :] - 1
         self.signs = np.concatenate([rest, -rest])
