@@ -12,9 +12,9 @@ from sphinx.util.nodes import make_refnode
 
 PACKAGE = "hyperpinn_eqx"
 NAME = re.compile(r"(hpx\.)?([A-Za-z_][\w.]*)(\(.*\))?")
-# `hpx.fit` as Pygments writes it.
+# `hpx.fit` and `@hpx.condition` as Pygments writes them.
 CODE = re.compile(
-    r'<span class="n">hpx</span><span class="o">\.</span>'
+    r'<span class="n(?:">|d">@)hpx</span><span class="o">\.</span>'
     r'<span class="n">(\w+)</span>'
 )
 

@@ -13,7 +13,7 @@ Jets = tuple[Jet, Jet]
 
 
 class Schroedinger(AbstractPDE):
-    """The focusing nonlinear Schrödinger equation, i w_t + w_xx / 2 + |w|² w = 0.
+    """The focusing nonlinear Schrödinger equation, `i w_t + w_xx / 2 + |w|² w = 0`.
 
     The fields u and v are the real and the imaginary part of w, for t in [0, 1] and x
     in [-5, 5]. λ is the amplitude a in [0.8, 1.5] and the speed c in [-1, 1] of a

@@ -20,6 +20,7 @@ from jax.flatten_util import ravel_pytree
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx.dynamics import multistep
+from hyperpinn_eqx.physics.sampling import Places
 from hyperpinn_eqx.training.linear_system import compressed_rows, linearise, solve
 
 BOOK = pathlib.Path(__file__).parents[2] / "book"
@@ -98,8 +99,9 @@ PROBLEM = hpx.Burgers()
 
 @pytest.fixture
 def pinn():
-    names = ("Network", "residual", "problem", "initial", "data", "wanted")
-    return define("pinn", *names, "data_loss", "physics_loss", "make_chunk")
+    points = ("problem", "keys", "x", "t", "at_start", "at_walls")
+    losses = ("start", "walls", "mean_square", "edge_loss", "physics_loss")
+    return define("pinn", "Network", "residual", *points, *losses, "make_chunk")
 
 
 def moved(network):
@@ -131,12 +133,26 @@ def test_the_network_and_its_residual(pinn, network, points):
     close(ours, package, rtol=1e-10, atol=1e-12)
 
 
-def test_the_loss(pinn, network, points):
-    loss = hpx.PINNLoss(PROBLEM, pinn["initial"], pinn["boundary"], alpha=0.3)
-    batch = loss.at(jnp.array([[0.01]]), points[None])
-    package = loss(as_family(network), batch).terms
+def at_the_points_of(pinn, nu, points):
+    """A batch of the package with the chapter's points."""
+    items = {"physics": points[None]}
+    for name in ("start", "walls"):
+        at = pinn[f"at_{name}"]
+        items[name] = Places(at[None], jnp.zeros_like(at)[None])
+    return hpx.Batch(jnp.array([[nu]]), items)
+
+
+LOSS = hpx.PINNLoss(PROBLEM, weights={"physics": 0.3})
+
+
+def test_each_term_of_the_loss(pinn, network, points):
+    package = LOSS(as_family(network), at_the_points_of(pinn, 0.01, points)).terms
+    assert [*package] == ["physics", *PROBLEM.conditions]
+    for name in PROBLEM.conditions:
+        ours = pinn["mean_square"](pinn[name], network, pinn[f"at_{name}"])
+        close(ours, package[name], rtol=1e-12)
+    close(pinn["edge_loss"](network), package["start"] + package["walls"], rtol=1e-12)
     physics = jax.jit(pinn["physics_loss"])(network, points, 0.01)
-    close(pinn["data_loss"](network), package["data"], rtol=1e-12)
     close(0.3 * physics, package["physics"], rtol=1e-10)
 
 
@@ -145,11 +161,10 @@ def test_the_training_loop(pinn, network):
     keys = jax.vmap(lambda i: jr.fold_in(key, i))(jnp.arange(5))
     carry = network, optimiser.init(network)
     (ours, _), _ = pinn["make_chunk"](0.03, optimiser, 0.3)(carry, keys)
-    whole = hpx.PINNLoss(PROBLEM, pinn["initial"], pinn["boundary"], alpha=0.3)
 
     def loss(model, key):
-        points = hpx.uniform(PROBLEM.domain, (1, 256), key=key)
-        return whole(model, whole.at(jnp.array([[0.03]]), points))
+        points = hpx.uniform(PROBLEM.domain, (256,), key=key)
+        return LOSS(model, at_the_points_of(pinn, 0.03, points))
 
     options = {"steps": 5, "key": key, "progress": False}
     package = hpx.fit(as_family(network), loss, optimiser, **options).model

@@ -10,12 +10,13 @@ import subprocess
 import sys
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
+from hyperpinn_eqx.physics.pinn import condition_residuals
+from hyperpinn_eqx.physics.sampling import condition_points
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -33,7 +34,10 @@ def code(chapter):
 CELLS = [source for source, _ in code("own-equation")]
 (FISHER,) = (cell for cell in CELLS if cell.startswith("class Fisher("))
 MORE = code("more-families")
-RECIPE = "\n".join(source for source, tags in MORE if "recipe" in tags)
+RECIPES = {
+    tag: "\n".join(source for source, tags in MORE if tag in tags)
+    for tag in ("recipe", "system-recipe")
+}
 README = re.findall(
     r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S
 )
@@ -79,32 +83,53 @@ def test_any_wrong_sign_is_caught(right, wrong, x64):
         assert largest_residual(FISHER.replace(right, wrong), D) > 1e-2
 
 
-def test_initial_and_boundary_values_are_those_of_the_formula(x64):
+def test_the_first_class_has_a_start_and_walls_that_the_formula_meets(x64, getkey):
     problem = run(FISHER)
-    start, walls = POINTS * [0, 1], POINTS * [1, 0] + [0, 10] * (POINTS[:, 1:] > 5)
-    for D in (0.01, 0.1, 1.0):
-        for values, (t, x) in ((problem.initial, start.T), (problem.boundary, walls.T)):
-            found = jax.vmap(values, (0, None))(jnp.stack([t, x], 1), jnp.asarray(D))
-            z = (x - 1 - 5 * np.sqrt(D / 6) * t) / np.sqrt(6 * D)
-            np.testing.assert_allclose(found, (1 + np.exp(z)) ** -2, rtol=1e-12)
+    assert [*problem.conditions] == ["start", "walls"]
+    for name, where in problem.conditions.items():
+        places = condition_points(problem.domain, where, 50, key=getkey())
+        for D in (0.01, 0.1, 1.0):
+
+            def wave(p, D=D):
+                z = (p[1] - 1 - 5 * np.sqrt(D / 6) * p[0]) / np.sqrt(6 * D)
+                return (1 + jnp.exp(z)) ** -2
+
+            lam = jnp.array([D])
+            off = condition_residuals(lambda p: wave(p) + 1, problem, name, lam, places)
+            np.testing.assert_allclose(off, 1, rtol=1e-12)
 
 
-@pytest.mark.slow
-def test_the_recipe_takes_twenty_lines_and_its_errors_are_small():
-    lines = [line for line in RECIPE.splitlines() if line.strip()]
-    own = [line for line in lines if not re.match("import |from .* import", line)]
-    assert 10 < len(own) <= 20
-    # In a process of its own: a reader has neither our strict modes nor slow kernels.
-    imports = [line for line in MORE[0][0].splitlines() if line.startswith("import ")]
-    test = """
+# In a process of its own: a reader has neither our strict modes nor slow kernels.
+TESTS = {
+    "recipe": """
 (curve,) = plt.gca().get_lines()
 assert np.array_equal(curve.get_xydata()[:, 1], error.relative_l2)
 assert np.median(error.relative_l2) < 1e-3 and len(error.lam) >= 20
-"""
+""",
+    "system-recipe": """
+assert [*error.fields] == ["u", "v", "p"] and len(error.lam) >= 20
+for curve, one in zip(plt.gca().get_lines(), error.fields.values(), strict=True):
+    assert np.array_equal(curve.get_xydata()[:, 1], one.relative_l2)
+assert np.median(error.relative_l2) < 0.05
+""",
+}
+
+
+@pytest.mark.parametrize(("tag", "most"), [("recipe", 20), ("system-recipe", 30)])
+def test_a_recipe_is_short(tag, most):
+    lines = [line for line in RECIPES[tag].splitlines() if line.strip()]
+    own = [line for line in lines if not re.match("import |from .* import", line)]
+    assert 10 < len(own) <= most
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tag", RECIPES)
+def test_the_errors_of_a_recipe_are_small(tag):
+    imports = [line for line in MORE[0][0].splitlines() if line.startswith("import ")]
     # Without a switch: what needs float64 turns it on.
     as_a_reader = {"MPLBACKEND": "agg", "JAX_ENABLE_X64": "0"}
     done = subprocess.run(
-        [sys.executable, "-c", "\n".join([*imports, RECIPE, test])],
+        [sys.executable, "-c", "\n".join([*imports, RECIPES[tag], TESTS[tag]])],
         env=os.environ | as_a_reader,
         capture_output=True,
         text=True,

@@ -9,6 +9,7 @@ import pytest
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx.physics.pinn import condition_residuals
 from hyperpinn_eqx.physics.sampling import condition_points
+from hyperpinn_eqx.physics.units import dimensionless
 from hyperpinn_eqx.problems.conditions import Where
 from hyperpinn_eqx.problems.recorded import use_of
 
@@ -241,6 +242,12 @@ def test_what_is_missing_or_contradicts_is_a_warning(change, said):
     assert len(messages) == len(said)
     for message, part in zip(messages, said, strict=True):
         assert part in message
+
+
+def test_a_condition_that_prescribes_nothing_has_no_size():
+    units = dimensionless(string(**WHOLE | {"speed": ({"t": 0}, nothing)}))
+    assert units.sizes.keys() == {"physics", "start", "walls"}
+    assert use_of(units, "speed").size == 0
 
 
 def test_a_pressure_without_a_value_is_a_warning():
