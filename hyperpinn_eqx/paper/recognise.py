@@ -9,11 +9,14 @@ import jax.numpy as jnp
 from .._arguments import MayBeEmpty, checked
 from ..box import Box
 from ..networks.checkpoint import load, read_card
+from ..networks.main import in_float64, precision
 from ..networks.model import AbstractModel, dtype_of
 from ..pretrained import load_card, load_pretrained, pretrained_names
 from .train import EXPERIMENTS, Experiment
 
 
+# In single precision the weights would not be those of the file.
+@in_float64
 @checked
 def load_models(
     names: MayBeEmpty[Sequence[str]],
@@ -83,8 +86,9 @@ def recognise_all(
 
 
 def _inputs(model: AbstractModel) -> Box:
-    scaled = jnp.zeros(len(model.parameters), dtype_of(model))
-    return eqx.filter_eval_shape(model.generate, scaled).spec.inputs
+    with precision(dtype_of(model)):
+        scaled = jnp.zeros(len(model.parameters), dtype_of(model))
+        return eqx.filter_eval_shape(model.generate, scaled).spec.inputs
 
 
 def shipped(kind: type) -> list[str]:

@@ -3,6 +3,7 @@ import sys
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -94,6 +95,16 @@ def test_shipped_models_and_files_are_evaluated(coarse, tmp_path):
     text = burgers_tables(models, EXPERIMENTS)
     assert "| burgers-hyperpinn | 9385 | 393 | 1.9e-05 |" in text
     assert "| 0.0010 |" in text and "| 0.1000 |" in text
+
+
+def test_models_are_evaluated_with_the_weights_of_the_file_whatever_the_mode():
+    names = ["burgers-small-pinn", "lorenz-small"]
+    assert jnp.zeros(()).dtype == jnp.float32
+    outside = load_models(names)[0]
+    assert {leaf.dtype for leaf in jax.tree.leaves(outside)} == {jnp.dtype(jnp.float64)}
+    with jax.enable_x64(True):
+        assert eqx.tree_equal(outside, load_models(names)[0])
+    assert all(recognise(model) for model in outside.values())
 
 
 @pytest.mark.parametrize("name", ["nobody", "../burgers-hyperpinn", "lorenz-small"])
