@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from .. import _arguments as checks
+
 Method = TypeVar("Method", bound=Callable)
 
 
@@ -42,7 +44,8 @@ def condition(
             value between these) where the condition holds.
 
     Raises:
-        ValueError: neither faces nor a point, or both.
+        ValueError: neither faces nor a point, or both, or what is no number.
+        TypeError: a point that is no tuple or list.
 
     >>> @condition(x=(-1, 1))
     ... def walls(self, u, tx, lam):
@@ -56,13 +59,14 @@ def condition(
             "condition(x=(0, 1))"
         )
     each = [
-        (name, float(value))
+        (name, checks.number(name, value))
         for name, values in faces.items()
-        for value in (values if isinstance(values, Sequence) else (values,))
+        for value in (values if isinstance(values, tuple | list) else (values,))
     ]
     point = None
     if at is not None:
-        point = tuple(None if value is None else float(value) for value in at)
+        checks.instance("at", at, (tuple, list))
+        point = tuple(v if v is None else checks.number("at", v) for v in at)
     where = Where(tuple(each), point)
 
     def mark(method: Method) -> Method:

@@ -93,6 +93,15 @@ def test_a_condition_is_on_faces_or_at_a_point(where):
         hpx.condition(**where)
 
 
+@pytest.mark.parametrize(
+    "where", [{"x": "1"}, {"x": (0, None)}, {"at": 1.0}, {"at": (0, "1")}], ids=str
+)
+def test_a_place_is_numbers(where, unchecked):
+    (name,) = where
+    with pytest.raises((ValueError, TypeError), match=name):
+        hpx.condition(**where)
+
+
 def test_a_periodic_coordinate_has_no_faces():
     class Ring(hpx.AbstractPDE):
         domain = hpx.Box(t=(0, 1), x=(-1, 1, "periodic"))

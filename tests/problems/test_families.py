@@ -421,6 +421,16 @@ def test_the_residual_is_the_equation(problem, lam, expected):
     np.testing.assert_allclose(r, expected, rtol=1e-14)
 
 
+@pytest.mark.parametrize("problem", [problem for problem, *_ in RESIDUALS])
+def test_methods_compute_in_the_precision_that_they_get(problem, getkey):
+    # Types are not promoted in the tests.
+    spec = hpx.MainNetSpec((len(problem.domain), len(problem.fields)), problem.domain)
+    net = hpx.cast(spec.init(key=getkey()), jnp.float32)
+    lam = problem.parameters.unscale(jnp.zeros(len(problem.parameters)))
+    every = all_residuals(net, problem, lam, places_of(problem, getkey))
+    assert {r.dtype for r in every.values()} == {np.dtype("float32")}
+
+
 def test_families_hold_no_arrays_and_have_the_ranges_of_what_they_wrap(heat):
     for problem in (heat, hpx.Lorenz(), *(problem for problem, *_ in RESIDUALS)):
         assert jax.tree.leaves(problem) == []

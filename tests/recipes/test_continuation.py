@@ -36,7 +36,9 @@ def test_each_lambda_is_solved_from_its_neighbour(heat, start, getkey):
     @eqx.filter_jit
     def total(net, lam):
         family = hpx.SingleNet(net, heat.parameters)
-        batch = loss.sample(family, key=key, lam=lam[None], points=points)
+        batch = loss.sample(
+            family, key=jax.random.clone(key), lam=lam[None], points=points
+        )
         return loss(family, batch).total
 
     for lam, theta in zip(lams, path.model.weights, strict=True):
