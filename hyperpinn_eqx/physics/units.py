@@ -144,7 +144,8 @@ def dimensionless(
     slope makes more of it, a field is as large as what balances these, or the other
     fields, in an equation or a condition. The size of an equation is the root of the
     sum of squares of its terms, each with the field and its derivatives at half a range
-    over a range of the coordinate; of all places, λ and values, the median.
+    over a range of the coordinate; of all places, λ and values, the median. If there is
+    a source, and its root mean square is larger, it is that.
 
     Args:
         problem: the family.
@@ -231,14 +232,14 @@ class _Rows:
             [self._by_field(by[:, row] * self.units) for row in range(self.call.size)]
         )
 
-    def size(
-        self, means: np.ndarray, halves: np.ndarray, rates: Float64[np.ndarray, " d"]
-    ) -> tuple[float, ...]:
-        """The typical size of each number for fields that change at these rates."""
-        units = self._units(np.maximum(self.rates, rates))
-        terms = self._jacobian(means, halves) * units[:, None]
+    def size(self, means: np.ndarray, halves: np.ndarray) -> tuple[float, ...]:
+        """The typical size of each number's terms, or of its source if that is more."""
+        terms = self._jacobian(means, halves) * self.units[:, None]
         sums = np.sqrt(np.sum((terms * halves[self.field]) ** 2, axis=-1))
-        return tuple(_typical(np.median, row) for row in sums.T)
+        return tuple(
+            max(_typical(np.median, row), source)
+            for row, (source, _) in zip(sums.T, self.sources(means), strict=True)
+        )
 
     def _jacobian(
         self, means: np.ndarray, halves: np.ndarray
@@ -305,9 +306,7 @@ class _Search:
                 f"neither the conditions of {self.problem} nor its residual tell how "
                 "large that is"
             )
-        sources = [row for rows in self.rows for row in rows.sources(means)]
-        rates = np.max([rates for _, rates in sources], axis=0)
-        sizes = {rows.name: rows.size(means, halves, rates) for rows in self.rows}
+        sizes = {rows.name: rows.size(means, halves) for rows in self.rows}
         for name, row in sizes.items():
             if not np.all((np.array(row) > 0) & np.isfinite(row)):
                 own = "residual" if name == "physics" else name

@@ -67,7 +67,7 @@ def train_family(
             every step.
         newton_steps: at most so many steps of Gauss-Newton in float64. They end before
             when the loss at λ and points that no step sees is level, which has not come
-            down by a fifth in 48 steps.
+            down by a fifth in 80 steps.
         n_lam: values of λ in a batch of Gauss-Newton.
         n_points: residual-adaptive collocation points for each of them.
         n_conditions: points of each condition for each of them.

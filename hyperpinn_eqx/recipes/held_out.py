@@ -16,7 +16,7 @@ from ..training.run import AbstractOptimiser
 
 # Every so many steps the loss is held out; it is level if it has not come down to the
 # given part of its best value so many times in a row.
-EVERY, PATIENCE, PART = 8, 6, 0.8
+EVERY, PATIENCE, PART = 8, 10, 0.8
 
 
 class Watched(NamedTuple):
