@@ -33,7 +33,8 @@ class Dimensionless(AbstractPDE):
         means: of each field the value that becomes 0.
         halves: how far each field is from that, typically.
         sizes: for the residual, called "physics", and for each condition, of each
-            number that it returns where the fields and all derivatives are typical.
+            number that it returns where the fields and all derivatives are typical. A
+            condition that prescribes nothing has none.
     """
 
     problem: AbstractPDE
@@ -102,7 +103,7 @@ class Dimensionless(AbstractPDE):
         jets = [self._jet(*row, use.normal) for row in rows]
         value = method(problem, name)(arranged(jets), self._physical(tx), lam)
         found = numbers(problem, name, value)
-        return tuple(found / jnp.asarray(self.sizes[name], found.dtype))
+        return tuple(found / jnp.asarray(self.sizes.get(name, ()), found.dtype))
 
     def _jet(
         self, u: Jet, words: frozenset[str], mean: float, half: float, normal: bool
