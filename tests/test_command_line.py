@@ -38,7 +38,7 @@ def tiny(monkeypatch):
         None,
         1.0,
         (Adam(3, n_lam=2, n_points=4), GaussNewton(1, n_lam=3, n_points=8)),
-        n_data=(4, 6),
+        n_conditions=4,
     )
     first = dataclasses.replace(
         experiment, stages=experiment.stages[:1], recipe="paper"

@@ -54,7 +54,7 @@ class BurgersExperiment(Named):
         symmetric: whether u(t, 0) = 0 is asked for: the solution is odd in x.
         odd: whether the network is odd in x by construction.
         weighted: whether residuals are weighted by `1 / (1 + |u_x|)`.
-        n_data: points of each condition.
+        n_conditions: points of each condition.
         alpha: the weight of the physics term (paper eq. 6).
     """
 
@@ -73,7 +73,7 @@ class BurgersExperiment(Named):
     symmetric: bool = True
     odd: bool = True
     weighted: bool = True
-    n_data: int = 100
+    n_conditions: int = 100
     alpha: float = 1.0
 
     @property
@@ -102,7 +102,7 @@ class BurgersExperiment(Named):
             share = {"start": 1 / 2, "walls": 1 / 2}
         return PINNLoss(
             problem,
-            n_conditions=self.n_data,
+            n_conditions=self.n_conditions,
             weights={"physics": self.alpha, **share},
             factor=slope_weight("x") if self.weighted else None,
         )
@@ -146,7 +146,7 @@ class BurgersExperiment(Named):
             "symmetric": self.symmetric,
             "odd": self.odd,
             "weighted": self.weighted,
-            "conditions": f"{self.n_data} points of each, new with every batch"
+            "conditions": f"{self.n_conditions} points of each, new with every batch"
             + ("; u = 0 at x = 0 is one of them" if self.symmetric else ""),
             "stages": records,
             "error": {
@@ -194,7 +194,7 @@ BURGERS_PAPER = tuple(
         symmetric=False,
         odd=False,
         weighted=False,
-        n_data=50,
+        n_conditions=50,
     )
     for best, steps in zip(BURGERS, (60_000, 60_000, 3_000), strict=True)
 )

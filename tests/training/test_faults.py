@@ -42,7 +42,7 @@ tiny = BurgersExperiment(
     None,
     1.0,
     (Adam(2_000, **size), GaussNewton(40, redraw=2, **size)),
-    n_data=(6, 8),
+    n_conditions=6,
 )
 for line in sys.stdin:
     child = os.fork()
