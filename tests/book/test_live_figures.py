@@ -3,7 +3,6 @@
 import copy
 import json
 
-import jax.numpy as jnp
 import jax.random as jr
 import pytest
 
@@ -17,16 +16,17 @@ class Decay(hpx.AbstractPDE):
 
     domain = hpx.Box(t=(1.0, 3.0), x=(0.0, 5.0))
     parameters = hpx.Box(kappa=(0.1, 10.0, "log"), rate=(-1.0, 3.0))
-    derivatives = ("t", "xx")
 
     def residual(self, u, tx, lam):
         return u.t - lam[0] * u.xx + lam[1] * u.value
 
-    def initial(self, tx, lam):
-        return tx[1] * (5 - tx[1])
+    @hpx.condition(t=1)
+    def start(self, u, tx, lam):
+        return u.value - tx[1] * (5 - tx[1])
 
-    def boundary(self, tx, lam):
-        return jnp.zeros(())
+    @hpx.condition(x=(0, 5))
+    def walls(self, u, tx, lam):
+        return u.value
 
 
 def untrained(problem, inputs, sizes, hidden, **spec):

@@ -115,7 +115,7 @@ def test_a_loss_object_draws_its_batches_in_the_precision_of_the_weights(
             return heat_loss(model, heat_loss.sample(model, key=key))
 
         expected = run(model, function, steps=3)
-    assert set(found.history) == {"step", "seconds", "total", "physics", "data"}
+    assert set(found.history) == {"step", "seconds", "total", *heat_loss.terms}
     for a, b in zip(
         *(jax.tree.leaves(r.model) for r in (found, expected)), strict=True
     ):
@@ -337,8 +337,18 @@ class FrozenError(Exception):
     why: str = "enough"
 
 
+@pytest.fixture
+def interruptible():
+    """A process in the background of a script ignores SIGINT; a test must not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("error", [None, FrozenError(), SystemExit(2)], ids=repr)
-def test_whatever_ends_a_training_leaves_a_result(error, begun, unstopped, tmp_path):
+def test_whatever_ends_a_training_leaves_a_result(
+    error, begun, unstopped, interruptible, tmp_path
+):
     path, stop = tmp_path / "journal", stopping_at(6)
 
     def callback(model, seconds):
