@@ -191,6 +191,18 @@ def test_solutions_that_are_zero_constant_or_not_there():
             measured(exact)
 
 
+def test_all_parameters_together_weigh_by_their_solutions():
+    # The errors and the solutions as two long vectors.
+    lams = np.array([0.5, 1.0, 2.0])
+    found = measured(lambda self, t, x, lam: lam * x + 0 * t, lams=lams)
+    u = np.outer(lams, np.arange(1, 5.0))
+    expected = np.linalg.norm(1 - u) / np.linalg.norm(u)
+    np.testing.assert_allclose(found.pooled, expected, rtol=1e-14)
+    half = measured(lambda self, t, x, lam: 2.0 + 0 * x, lams=lams)
+    both = FamilyError.of_fields({"u": found, "v": half})
+    np.testing.assert_allclose(both.pooled**2, (expected**2 + 0.25) / 2, rtol=1e-14)
+
+
 def test_the_mean_is_over_the_family_and_nan_where_the_model_is(family):
     error = FamilyError(np.ones((2, 2)), np.array([1.0, 3.0]), np.ones(2))
     assert error.lam.shape == (2, 2) and error.mean == 2
