@@ -25,7 +25,7 @@ from .._arguments import (
 from .._blocks import map_lam
 from ..box import Box
 from ..loss import AbstractLeastSquares, Batch, Term
-from ..networks.jets import Jet, by_field, jets, with_normal
+from ..networks.jets import Jet, by_field, canonical, jets, with_normal
 from ..networks.main import MainNet, precision
 from ..networks.model import AbstractModel, cast, dtype_of
 from ..problems.base import AbstractPDE, unpack
@@ -330,6 +330,8 @@ def _residuals(
 def slope_weight(*names: str) -> Weight:
     """The factor `1 / (1 + |∂u|)` of a residual, e.g. `slope_weight("x")`.
 
+    The letters of a derivative come in any order.
+
     Inside a shock the residual is large but says little about where the shock is;
     this turns the optimiser's attention to the smooth flow that decides it. The
     factor itself is not differentiated. (Ferrer-Sánchez et al. 2024, CMAME 424.)
@@ -340,16 +342,14 @@ def slope_weight(*names: str) -> Weight:
 
     def weight(u: Jet | tuple[Jet, ...]) -> Array:
         fields = u if isinstance(u, tuple) else (u,)
-        for name in names:
-            choice(
-                "names", name, dict.fromkeys(w for j in fields for w in j.derivatives)
-            )
-        slopes = [
-            jnp.abs(j.derivatives[name])
-            for j in fields
-            for name in names
-            if name in j.derivatives
+        found = [
+            {canonical(word): slope for word, slope in jet.derivatives.items()}
+            for jet in fields
         ]
+        words = [canonical(name) for name in names]
+        for word in words:
+            choice("names", word, dict.fromkeys(itertools.chain(*found)))
+        slopes = [jnp.abs(own[word]) for own in found for word in words if word in own]
         slope = sum(slopes, start=jnp.zeros_like(fields[0].value))
         return jax.lax.stop_gradient(1 / (1 + slope))
 

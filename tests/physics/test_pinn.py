@@ -291,6 +291,13 @@ def test_slope_weight_is_one_over_one_plus_the_slopes():
     assert jax.grad(weighted)(3.0) == 0.25
 
 
+@pytest.mark.parametrize("stored", ["xt", "tx"])
+def test_a_slope_has_its_letters_in_any_order(stored):
+    u = hpx.Jet(jnp.zeros(2), {stored: jnp.array([3.0, -5])})
+    for name in ("xt", "tx"):
+        np.testing.assert_allclose(slope_weight(name)(u), [1 / 4, 1 / 6])
+
+
 def test_the_slopes_of_all_fields_count():
     u = hpx.Jet(jnp.zeros(2), {"t": jnp.array([-1.0, 2]), "x": jnp.array([3.0, -5])})
     v = hpx.Jet(jnp.zeros(2), {"x": jnp.array([4.0, 0])})
