@@ -141,18 +141,18 @@ def normals(
     domain: Box, where: Where, points: Float[Array, "n d"]
 ) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
     """Points of the domain moved to where a condition holds, and the normals there."""
+    held, normal = np.full(points.shape, np.nan), np.zeros(points.shape)
     if where.at is not None:
-        for i, at in enumerate(where.at):
-            points = points if at is None else points.at[:, i].set(at)
-        return points, jnp.zeros_like(points)
-    axis = np.array([domain.names.index(name) for name, _ in where.faces])
-    value = np.array([value for _, value in where.faces])
-    sign = np.where(value == np.array(domain.low)[axis], -1.0, 1.0)
-    n = len(points)
-    row, face = np.arange(n), np.arange(n) % len(axis)
-    points = points.at[row, axis[face]].set(value[face].astype(points.dtype))
-    normal = np.zeros(points.shape)
-    normal[row, axis[face]] = sign[face]
+        held[:] = [np.nan if value is None else value for value in where.at]
+    else:
+        axis = np.array([domain.names.index(name) for name, _ in where.faces])
+        value = np.array([value for _, value in where.faces])
+        sign = np.where(value == np.array(domain.low)[axis], -1.0, 1.0)
+        row, face = np.arange(len(held)), np.arange(len(held)) % len(axis)
+        held[row, axis[face]] = value[face]
+        normal[row, axis[face]] = sign[face]
+    there = jnp.asarray(np.nan_to_num(held), points.dtype)
+    points = jnp.where(np.isnan(held), points, there)
     return points, jnp.asarray(normal, points.dtype)
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64
 
+from .. import _programs as programs
 from .._arguments import Positive, checked
 from ..box import Box
 from ..networks.jets import Jet, with_normal
@@ -158,24 +159,27 @@ def dimensionless(
         ValueError: neither conditions nor equations tell how large a field is, what
             they say is nowhere finite, or a name is that of no field.
     """
-    # Whatever the caller's precision, and also where only shapes are asked for.
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():
+    # Whatever the caller's precision, and also where only shapes are asked for. In
+    # `jax.ensure_compile_time_eval` each constant of a method would compile by itself.
+    with jax.enable_x64(True), jax.core.eval_context():
         return _Search(problem, scale, observations).found()
 
 
 class _Rows:
     """A method of a problem at many places: the size of each number's terms."""
 
-    def __init__(self, problem: AbstractPDE, name: str, cube: Float[np.ndarray, "n _"]):
+    def __init__(
+        self,
+        problem: AbstractPDE,
+        name: str,
+        points: Float64[Array, "n d"],
+        lams: Float64[Array, "n p"],
+    ):
         box, self.k = problem.domain, len(problem.fields)
         self.name, self.call = name, Channels(problem, name)
-        d, p = len(box), len(problem.parameters)
-        signs = jnp.asarray(cube)
-        points = box.unscale(signs[:, :d])
         normal = jnp.zeros_like(points)
         if name != "physics":
             points, normal = normals(box, problem.conditions[name], points)
-        lams = problem.parameters.unscale(signs[:, d : d + p])
         self.at = points, unpack(problem.parameters, lams), normal
         self.field = np.array([field for field, _ in self.call.columns], int)
         self.words = [word for _, word in self.call.columns]
@@ -184,7 +188,8 @@ class _Rows:
         self.names, self.across = box.names, np.abs(np.asarray(normal))
         self.units = self._units(self.rates)
         # Each number in its own direction, the same for every method.
-        rest = 2 * lattice(len(cube) // 2, d + p + len(self.words))[:, d + p :] - 1
+        before = len(box) + len(problem.parameters)
+        rest = 2 * lattice(len(points) // 2, before + len(self.words))[:, before:] - 1
         self.signs = np.concatenate([rest, -rest])
 
     def driven(
@@ -211,10 +216,8 @@ class _Rows:
 
         The latter along each coordinate on the face, in units of the former.
         """
-        rest = jnp.asarray(self._rest(means))
-        r = np.asarray(jax.vmap(self.call)(rest, *self.at))
-        by_point = jax.vmap(jax.jacfwd(self.call, argnums=1))
-        steep = np.moveaxis(np.asarray(by_point(rest, *self.at)), 0, -1)
+        r, _, by_point = self.call.at(jnp.asarray(self._rest(means)), *self.at)
+        r, steep = np.asarray(r), np.moveaxis(np.asarray(by_point), 0, -1)
         # Off the face, what is prescribed there means nothing.
         steep = np.where(self.across.T > 0, np.nan, steep)
         found = []
@@ -237,8 +240,9 @@ class _Rows:
         """The typical size of each number's terms, or of its source if that is more."""
         terms = self._jacobian(means, halves) * self.units[:, None]
         sums = np.sqrt(np.sum((terms * halves[self.field]) ** 2, axis=-1))
+        # What no field changes anywhere is no equation, whatever its source.
         return tuple(
-            max(_typical(np.median, row), source)
+            max(_typical(np.median, row), source) if np.any(row > 0) else 0.0
             for row, (source, _) in zip(sums.T, self.sources(means), strict=True)
         )
 
@@ -246,7 +250,7 @@ class _Rows:
         self, means: np.ndarray, halves: np.ndarray
     ) -> Float64[np.ndarray, "n m c"]:
         moved = self._rest(means) + self.signs * self.units * halves[self.field]
-        return np.asarray(jax.vmap(jax.jacrev(self.call))(jnp.asarray(moved), *self.at))
+        return np.asarray(self.call.at(jnp.asarray(moved), *self.at)[1])
 
     def _by_field(self, terms: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, " k"]:
         sums = [np.sum(terms[:, self.field == f] ** 2, axis=1) for f in range(self.k)]
@@ -276,10 +280,13 @@ class _Search:
     ):
         self.problem, self.k = problem, len(problem.fields)
         self.observations = observations
-        cube = lattice(_PLACES // 2, len(problem.domain) + len(problem.parameters))
+        d, box = len(problem.domain), problem.parameters
+        cube = lattice(_PLACES // 2, d + len(box))
         cube = np.concatenate([2 * cube - 1, 1 - 2 * cube])
+        points = programs.call(problem.domain.unscale, cube[:, :d])
+        lams = programs.call(box.unscale, cube[:, d:])
         names = ("physics", *problem.conditions)
-        every = [_Rows(problem, name, cube) for name in names]
+        every = [_Rows(problem, name, points, lams) for name in names]
         self.rows = [rows for rows in every if rows.call.size]
         self.given = np.full(self.k, np.nan)
         if isinstance(scale, Mapping):
@@ -322,7 +329,7 @@ class _Search:
     def _prescribed(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and half of the range of the values that conditions prescribe."""
         found = [
-            prescribed(self.problem, rows.name, *rows.at[:2])
+            prescribed(rows.call, *rows.at[:2])
             for rows in self.rows
             if rows.name != "physics"
         ]

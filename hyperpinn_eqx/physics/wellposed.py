@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ..problems.base import AbstractPDE, unpack
-from ..problems.recorded import Use, prescribed, use_of
+from ..problems.recorded import Channels, Use, prescribed, use_of
 from .sampling import lattice
 
 # Places at a corner, each with a λ of its own.
@@ -97,17 +97,19 @@ def _contradictions(problem: AbstractPDE, uses: dict[str, Use]) -> Iterator[str]
     d, p = len(box), len(problem.parameters)
     cube = 2 * lattice(_PLACES, d + p) - 1
     found = set()
-    # Whatever the caller's precision, and also where only shapes are asked for.
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():
+    # Whatever the caller's precision, and also where only shapes are asked for. In
+    # `jax.ensure_compile_time_eval` each constant of a method would compile by itself.
+    with jax.enable_x64(True), jax.core.eval_context():
         inside = box.unscale(jnp.asarray(cube[:, :d]))
         lams = problem.parameters.unscale(jnp.asarray(cube[:, d:]))
         values = unpack(problem.parameters, lams)
+        methods = {name: Channels(problem, name) for name, _ in faces}
 
         def known(name: str, **at: float) -> Float64[np.ndarray, "n k"]:
             points = inside
             for coordinate, end in at.items():
                 points = points.at[:, box.names.index(coordinate)].set(end)
-            return prescribed(problem, name, points, values)
+            return prescribed(methods[name], points, values)
 
         every = [known(name, **{x: a}) for name, (x, a) in faces]
         sizes = np.nanmax(np.abs(every), axis=(0, 1), initial=0.0)

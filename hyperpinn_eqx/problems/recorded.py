@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64
 
+from .. import _programs as programs
 from ..networks.jets import Jet, canonical
 from .base import AbstractPDE
 
@@ -109,6 +110,8 @@ class Channels:
     Attributes:
         columns: what each number is: the index of a field, and a word.
         size: how many numbers the method returns.
+        at: at n places at once: what it returns, shape (n, m), and how that follows the
+            numbers and the point, shapes (n, m, c) and (n, m, d).
     """
 
     def __init__(self, problem: AbstractPDE, name: str):
@@ -119,6 +122,15 @@ class Channels:
             for field, words in enumerate(use.words)
             for word in sorted(words, key=lambda word: (len(word), word))
         ]
+        # One by one, their operations would take far longer to compile.
+        self.at = programs.once(jax.vmap(self._with_slopes))
+
+    def _with_slopes(
+        self, *place: Array
+    ) -> tuple[Float[Array, " m"], Float[Array, "m c"], Float[Array, "m d"]]:
+        # Backwards, what is singular in one number leaves those beside it alone.
+        by_channel = jax.jacrev(self)(*place)
+        return self(*place), by_channel, jax.jacfwd(self, argnums=1)(*place)
 
     def __call__(
         self,
@@ -140,17 +152,13 @@ class Channels:
 
 
 def prescribed(
-    problem: AbstractPDE, name: str, points: Float[Array, "n d"], lams: Array
+    channels: Channels, points: Float[Array, "n d"], lams: Array
 ) -> Float64[np.ndarray, "n k"]:
     """What a condition makes of each field; NaN where it prescribes no value."""
-    channels = Channels(problem, name)
-    zero = jnp.zeros(len(channels.columns))
-    normal = jnp.zeros_like(points)
-    at_zero = jax.vmap(channels, (None, 0, 0, 0))(zero, points, lams, normal)
-    by_channel = jax.vmap(jax.jacfwd(channels), (None, 0, 0, 0))
-    slopes = by_channel(zero, points, lams, normal)
+    zero = jnp.zeros((len(points), len(channels.columns)))
+    at_zero, slopes, _ = channels.at(zero, points, lams, jnp.zeros_like(points))
     r, by = np.asarray(at_zero, float), np.asarray(slopes, float)
-    values = np.full((len(points), len(problem.fields)), np.nan)
+    values = np.full((len(points), len(channels.problem.fields)), np.nan)
     for row in range(channels.size):
         used = np.flatnonzero(np.any(by[:, row] != 0, axis=0))
         if len(used) == 1 and channels.columns[used[0]][1] == "":

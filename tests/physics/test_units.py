@@ -190,6 +190,18 @@ def test_one_value_alone_is_where_u_is_and_not_how_far_it_goes(steady):
     assert made.means == (300.0,) and 0.1 < made.halves[0] < 3.0
 
 
+def test_they_are_those_of_the_family_as_it_is_now(steady):
+    load = {"q": 1.0}
+    beam = steady(lambda u, x, lam: u.xx + load["q"] * lam, known=zero)
+    before = dimensionless(beam).halves[0]
+    load["q"] = 5.0
+    found = []
+    # A caller that JAX traces, or one that wants shapes only, gets numbers too.
+    for trace in (jax.jit, jax.make_jaxpr, lambda f: lambda x: jax.eval_shape(f, x)):
+        trace(lambda x: found.append(dimensionless(beam).halves[0]) or x)(1.0)
+    np.testing.assert_allclose(found, 3 * [5 * before], rtol=1e-12)
+
+
 def test_what_nothing_tells_is_asked_for(steady):
     free = steady(lambda u, x, lam: u.xx + lam * u.value, known=zero)
     with pytest.raises(ValueError, match="scale"):
