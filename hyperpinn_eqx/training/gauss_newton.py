@@ -145,7 +145,7 @@ class GaussNewton(AbstractOptimiser[State, AbstractModel]):
                 functools.partial(_sample, loss),
                 functools.partial(_total, loss),
                 functools.partial(linearise, loss, rank, trained),
-                functools.partial(solve, trained),
+                functools.partial(solve, loss, trained),
             )
         )
 
@@ -188,9 +188,7 @@ class GaussNewton(AbstractOptimiser[State, AbstractModel]):
             )
         for rise in (2, 4, 8, 16, 32, 64):
             # As an array: a Python float would be compiled in.
-            trial, promised = self._solve(
-                model, batch.lam, system, jnp.asarray(damping)
-            )
+            trial, promised = self._solve(model, batch, system, jnp.asarray(damping))
             trial = blocks.everywhere(self.mesh, trial)
             after = float(self._total(trial, batch))
             # A system that cannot be factorised gives NaN: more damping.
