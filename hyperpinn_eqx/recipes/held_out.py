@@ -14,16 +14,16 @@ from ..physics.sampling import log_uniform
 from ..training.gauss_newton import GaussNewton, State
 from ..training.run import AbstractOptimiser
 
-# Every so many steps the loss is held out; it is level if it has not come down to the
-# given part of its best value so many times in a row.
-EVERY, PATIENCE, PART = 8, 10, 0.8
+# Every so many steps the loss is held out; it is level once so many values in a row are
+# more than the given part of the one before them.
+EVERY, PATIENCE, PART = 8, 10, 0.5
 
 
 class Watched(NamedTuple):
     """Where such a training stands."""
 
     inner: State
-    best: float
+    reference: float
     level: int
 
 
@@ -65,13 +65,15 @@ class UntilLevel(AbstractOptimiser[Watched, AbstractModel]):
     ) -> tuple[Watched, int, dict[str, float]]:
         """One step, and now and then the held-out loss."""
         inner, n, terms = self.newton.step(state.inner, done, left, key=key)
-        best, level = state.best, state.level
+        reference, level = state.reference, state.level
         if (done + 1) % EVERY == 0 or left == 1:
             model = self.newton.model(inner)
             if self.batch is None:
                 self.batch = self.loss.sample(model, key=jr.clone(self.key))
             value = float(jax.block_until_ready(self.total(model, self.batch)))
             terms = {**terms, "held_out": value}
-            level = 0 if value < PART * best else level + 1
-            best = min(best, value)
-        return Watched(inner, best, level), n, terms
+            level += 1
+            # Not against the least value so far, which follows a slow fall step by step.
+            if value < PART * reference:
+                reference, level = value, 0
+        return Watched(inner, reference, level), n, terms

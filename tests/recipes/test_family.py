@@ -67,11 +67,12 @@ def test_it_stops_when_the_held_out_loss_is_level(monkeypatch, stop_at, tmp_path
     assert len(column) < 400 and np.isnan(whole.history["held_out"][0])
     looked = column[every - 1 :: every]
     np.testing.assert_array_equal(np.isnan(column), np.arange(len(column)) % 2 == 0)
-    best, level = np.inf, 0
+    reference, since = np.inf, 0
     for i, value in enumerate(looked):
-        level = 0 if value < held_out.PART * best else level + 1
-        best = min(best, value)
-        assert (level == patience) == (i == len(looked) - 1)
+        since += 1
+        if value < held_out.PART * reference:
+            reference, since = value, 0
+        assert (since == patience) == (i == len(looked) - 1)
     # Where it stands is part of the journal.
     path = tmp_path / "level.journal"
     with stop_at("gauss-newton", len(column) - 2)(path, {}) as journal:
