@@ -170,12 +170,18 @@ FAMILIES = (
         "poisson-hyperpinn",
         Poisson(),
         "u_xx + u_yy = -(a^2 + b^2) cos ax sin by on a square",
+        main=(20, 20, 20),
+        hidden=(24, 24, 16),
+        settings={"newton_steps": 800, "rank": 120},
         published="2.7e-3, cd-PINN",
     ),
     FamilyExperiment(
         "klein-gordon-hyperpinn",
         KleinGordon(),
         "u_tt + alpha u_xx + beta u + gamma u^2 + x cos t = x^2 cos^2 t",
+        main=(24, 24, 24),
+        hidden=(24, 24, 16),
+        settings={"newton_steps": 800, "n_lam": 24, "n_points": 300, "rank": 128},
     ),
     FamilyExperiment(
         "kovasznay-hyperpinn",
