@@ -54,7 +54,8 @@ def gauss_newton(
     Minimises a loss that is a sum of mean squares. Each step is judged on the batch
     that made it, by the ratio of the loss's fall to the fall that the linear model
     promised. The damping μ rises until the loss falls, and then follows that ratio
-    (Nielsen 1999, IMM-REP-1999-05).
+    (Nielsen 1999, IMM-REP-1999-05). A step bends as the residuals do along it (geodesic
+    acceleration, Transtrum and Sethna 2012, arXiv:1201.5885).
 
     Args:
         model: a HyperPINN or a baseline, with float64 weights.
