@@ -73,7 +73,7 @@ class UntilLevel(AbstractOptimiser[Watched, AbstractModel]):
             value = float(jax.block_until_ready(self.total(model, self.batch)))
             terms = {**terms, "held_out": value}
             level += 1
-            # Not against the least value so far, which follows a slow fall step by step.
+            # The least value so far would follow a slow fall step by step.
             if value < PART * reference:
                 reference, level = value, 0
         return Watched(inner, reference, level), n, terms
