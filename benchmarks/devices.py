@@ -20,6 +20,7 @@ Set OPENBLAS_NUM_THREADS=1, see `growth.py`.
 Record: `book/data/devices.json` (not with --quick). A few minutes on two cores.
 """
 
+import functools
 import statistics
 from collections.abc import Callable
 
@@ -117,11 +118,13 @@ def solution(n_nu: int, rank: int) -> float:
     trained = jax.tree.map(lambda _: True, model)
     system = linear_system.linearise(loss, rank, trained, model, batch, jr.key(5))
 
-    def solve() -> tuple:
-        return linear_system.solve(trained, model, batch.lam, system, jnp.asarray(1.0))
+    solve = jax.jit(functools.partial(linear_system.solve, loss, trained))
 
-    jax.block_until_ready(solve())
-    return statistics.median(timed(solve)[0] for _ in range(3))
+    def once() -> tuple:
+        return solve(model, batch, system, jnp.asarray(1.0))
+
+    jax.block_until_ready(once())
+    return statistics.median(timed(once)[0] for _ in range(3))
 
 
 def show(title: str, found: dict[str, dict[str, float]]) -> None:

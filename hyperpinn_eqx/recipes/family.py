@@ -66,8 +66,8 @@ def train_family(
         adam_steps: steps of Adam in float32, on 16 λ with 64 points each, all new at
             every step.
         newton_steps: at most so many steps of Gauss-Newton in float64. They end before
-            when the loss at λ and points that no step sees is level, which has not halved
-            in 80 steps.
+            when the loss at λ and points that no step sees is level, that is, when it
+            has not halved in 80 steps.
         n_lam: values of λ in a batch of Gauss-Newton.
         n_points: residual-adaptive collocation points for each of them.
         n_conditions: points of each condition for each of them.

@@ -112,8 +112,8 @@ def test_the_damping_follows_the_gain(net, monkeypatch):
             lambda net, lam, x: net.flatten()[None] * x[0, 0], np.ones((3, 1, 1))
         )
 
-        def promise(trained, model, lams, system, damping, share=share):
-            trial, _ = solve(trained, model, lams, system, damping)
+        def promise(loss, trained, model, batch, system, damping, share=share):
+            trial, _ = solve(loss, trained, model, batch, system, damping)
             flat = model.net.flatten(), trial.net.flatten()
             before, after = (jnp.mean(theta**2) for theta in flat)
             return trial, (before - after) / share
@@ -194,10 +194,10 @@ def test_a_residual_without_a_derivative_stops_it(rank, hyper):
 
 
 def test_a_matrix_that_cannot_be_factorised_raises_the_damping(net, monkeypatch):
-    def fragile(trained, model, lams, system, damping):
+    def fragile(loss, trained, model, batch, system, damping):
         # Whether such a matrix can be factorised depends on the library: here not.
         fails = jnp.where(damping < 1e-17, jnp.nan, 1.0)
-        trial, promised = solve(trained, model, lams, system, damping)
+        trial, promised = solve(loss, trained, model, batch, system, damping)
         return jax.tree.map(lambda x: x * fails, trial), promised * fails
 
     monkeypatch.setattr(module, "solve", fragile)
