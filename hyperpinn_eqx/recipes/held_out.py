@@ -8,6 +8,7 @@ import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
 from .. import _programs as programs
+from ..loss import Loss
 from ..networks.model import AbstractModel
 from ..physics.pinn import PINNLoss
 from ..physics.sampling import log_uniform
@@ -44,7 +45,7 @@ class UntilLevel(AbstractOptimiser[Watched, AbstractModel]):
         self.loss = dataclasses.replace(
             loss, n_lam=2 * loss.n_lam, sample_lam=log_uniform, adaptive=False
         )
-        self.total = programs.once(lambda model, batch: self.loss(model, batch).total)
+        self.value = programs.once(lambda model, batch: self.loss(model, batch))
         self.batch: Any = None
 
     def init(self, model: AbstractModel, damping: float = 1e-2) -> Watched:
@@ -55,6 +56,12 @@ class UntilLevel(AbstractOptimiser[Watched, AbstractModel]):
     def model(self, state: Watched) -> AbstractModel:
         """The model of the last step."""
         return self.newton.model(state.inner)
+
+    def look(self, model: AbstractModel) -> Loss:
+        """The held-out loss of a model."""
+        if self.batch is None:
+            self.batch = self.loss.sample(model, key=jr.clone(self.key))
+        return jax.block_until_ready(self.value(model, self.batch))
 
     def finished(self, state: Watched) -> bool:
         """Whether the loss has been level for long enough."""
@@ -67,10 +74,7 @@ class UntilLevel(AbstractOptimiser[Watched, AbstractModel]):
         inner, n, terms = self.newton.step(state.inner, done, left, key=key)
         reference, level = state.reference, state.level
         if (done + 1) % EVERY == 0 or left == 1:
-            model = self.newton.model(inner)
-            if self.batch is None:
-                self.batch = self.loss.sample(model, key=jr.clone(self.key))
-            value = float(jax.block_until_ready(self.total(model, self.batch)))
+            value = float(self.look(self.newton.model(inner)).total)
             terms = {**terms, "held_out": value}
             level += 1
             # The least value so far would follow a slow fall step by step.

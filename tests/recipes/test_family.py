@@ -1,5 +1,6 @@
 import functools
 import sys
+import warnings
 
 import equinox as eqx
 import jax
@@ -54,6 +55,25 @@ def test_it_goes_on_from_a_journal_to_the_same_bits(stage, step, stop_at, tmp_pa
     assert eqx.tree_equal(result.model, whole.model)
     for name in ("total", "held_out"):
         np.testing.assert_array_equal(result.history[name], whole.history[name])
+
+
+def test_it_tells_if_the_held_out_loss_stays_large(monkeypatch, recwarn):
+    def told(**options):
+        recwarn.clear()
+        with warnings.catch_warnings(action="always"):
+            train_family(hpx.Rod(), **TINY | options, key=jr.key(3))
+        assert all(one.filename == __file__ for one in recwarn)
+        return [str(one.message) for one in recwarn]
+
+    names = ["'physics'", *map(repr, hpx.Rod().conditions)]
+    (short,) = told()
+    assert sum(name in short for name in names) == 1 and "newton_steps" in short
+    monkeypatch.setattr(held_out, "PART", 0.0)
+    monkeypatch.setattr(held_out, "EVERY", 1)
+    (level,) = told(newton_steps=20)
+    assert "hidden" in level and "newton_steps" not in level
+    monkeypatch.setattr(module, "_LARGE", np.inf)
+    assert not told()
 
 
 def test_it_stops_when_the_held_out_loss_is_level(monkeypatch, stop_at, tmp_path):
