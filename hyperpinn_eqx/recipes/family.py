@@ -45,7 +45,7 @@ def train_family(
     hidden: Sequence[Count] | None = None,
     adam_steps: Count = 1000,
     newton_steps: Count = 600,
-    n_lam: TwoOrMore = 32,
+    n_lam: TwoOrMore | None = None,
     n_points: Count = 200,
     n_conditions: Count = 50,
     rank: Count | None = None,
@@ -74,11 +74,12 @@ def train_family(
         newton_steps: at most so many steps of Gauss-Newton in float64. They end before
             when the loss at λ and points that no step sees is level, that is, when it
             has not halved in 80 steps.
-        n_lam: values of λ in a batch of Gauss-Newton.
+        n_lam: values of λ in a batch of Gauss-Newton; by default 32 for one parameter,
+            64 for several, between which more can hide.
         n_points: residual-adaptive collocation points for each of them.
         n_conditions: points of each condition for each of them.
-        rank: rows kept for each λ, see `gauss_newton`; by default a sixth of the main
-            network's weights.
+        rank: rows kept for each λ, see `gauss_newton`; by default so many that a batch
+            has five times as many rows as the main network has weights.
         scale: how far a field typically is from the mean of the values that conditions
             prescribe: one number, or some by name. If None it is found from these and
             from the equation; name it where they do not tell.
@@ -91,7 +92,8 @@ def train_family(
     Returns:
         A `FitResult` with a model in the problem's units, and the history of "total"
         over both stages, in units of their own; "held_out" is the loss at λ and points
-        that no step has seen, at the last step and at every eighth, NaN at others.
+        that no step has seen, at the last step and at every eighth, NaN at others. The
+        model is that of the least of these.
 
     Raises:
         ValueError: a journal of another training: an equation that has changed is one.
@@ -106,7 +108,10 @@ def train_family(
     given, problem = problem, dimensionless(problem, scale, observations)
     seen = None if observations is None else problem.scaled(observations)
     physical = _untrained(problem, main, hidden, key=model_key)
-    rank = physical.main.size // 6 if rank is None else rank
+    if n_lam is None:
+        n_lam = 32 if len(problem.parameters) == 1 else 64
+    if rank is None:
+        rank = -(-5 * physical.main.size // n_lam)
     # The same weights, over coordinates from 0 to 1.
     shape = MainNetSpec(physical.main.sizes, problem.domain)
     model = with_main(physical, shape)

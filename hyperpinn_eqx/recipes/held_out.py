@@ -24,6 +24,8 @@ class Watched(NamedTuple):
     """Where such a training stands."""
 
     inner: State
+    best: AbstractModel
+    lowest: float
     reference: float
     level: int
 
@@ -31,7 +33,8 @@ class Watched(NamedTuple):
 class UntilLevel(AbstractOptimiser[Watched, AbstractModel]):
     """Gauss-Newton that ends when the loss at λ and points it never sees is level.
 
-    The history has that loss as "held_out".
+    The history has that loss as "held_out". The model is that of its least value: steps
+    that fit their batch too well are forgotten.
 
     Args:
         newton: makes the steps.
@@ -51,11 +54,12 @@ class UntilLevel(AbstractOptimiser[Watched, AbstractModel]):
     def init(self, model: AbstractModel, damping: float = 1e-2) -> Watched:
         """The first state."""
         state = self.newton.init(model, damping)
-        return Watched(self.newton.shaped(state), float("inf"), 0)
+        far = float("inf")
+        return Watched(self.newton.shaped(state), model, far, far, 0)
 
     def model(self, state: Watched) -> AbstractModel:
-        """The model of the last step."""
-        return self.newton.model(state.inner)
+        """The best model so far."""
+        return state.best
 
     def look(self, model: AbstractModel) -> Loss:
         """The held-out loss of a model."""
@@ -72,12 +76,15 @@ class UntilLevel(AbstractOptimiser[Watched, AbstractModel]):
     ) -> tuple[Watched, int, dict[str, float]]:
         """One step, and now and then the held-out loss."""
         inner, n, terms = self.newton.step(state.inner, done, left, key=key)
-        reference, level = state.reference, state.level
+        _, best, lowest, reference, level = state
         if (done + 1) % EVERY == 0 or left == 1:
-            value = float(self.look(self.newton.model(inner)).total)
+            model = self.newton.model(inner)
+            value = float(self.look(model).total)
             terms = {**terms, "held_out": value}
+            if value < lowest:
+                best, lowest = model, value
             level += 1
             # The least value so far would follow a slow fall step by step.
             if value < PART * reference:
                 reference, level = value, 0
-        return Watched(inner, reference, level), n, terms
+        return Watched(inner, best, lowest, reference, level), n, terms
