@@ -14,6 +14,9 @@ which gives the kernel J Jᵀ block by block. The damped step is
 δφ = -Jᵀ (J Jᵀ + μ I)⁻¹ r. A model with fewer parameters than kept rows is served by
 the other form of the same step, δφ = -(JᵀJ + μ I)⁻¹ Jᵀ r.
 
+The rows that were cut are not lost: a few conjugate gradients with all rows refine the
+step, and the system of the kept rows is their preconditioner.
+
 Where r bends along a step, the step bends with it (geodesic acceleration, Transtrum and
 Sethna 2012, arXiv:1201.5885): to δφ comes half of -Jᵀ (J Jᵀ + μ I)⁻¹ r'', with r'' the
 second derivative of r along δφ. That costs two more solutions with the same factor, and
@@ -21,6 +24,7 @@ lets the damping fall by orders of magnitude.
 """
 
 import math
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -37,18 +41,26 @@ from ..networks.model import AbstractModel, count_parameters
 from .validation import check_type
 
 
+class Cut(eqx.Module):
+    """All K rows of each λ, A and r, and the basis Q of those that are kept."""
+
+    a: Float[Array, "*M K P"]
+    r: Float[Array, "*M K"]
+    basis: Float[Array, "*M K k"]
+
+
 class System(eqx.Module):
     """The linear system of one step, but for the damping.
 
-    Dual: `matrix` is J Jᵀ, and `rows` takes its solution back to the weights θ. Of all
-    K rows of a λ they keep those in the columns of `basis`, or all if that is None.
+    Dual: `matrix` is J Jᵀ, and `rows` takes its solution back to the weights θ. Where
+    these are not all rows of a λ, `cut` has the others.
     Primal: `matrix` is JᵀJ, and `rows` is None.
     """
 
     matrix: Float[Array, "n n"]
     right: Float[Array, " n"]
     rows: Float[Array, "M k P"] | None
-    basis: Float[Array, "M K k"] | None = None
+    cut: Cut | None = None
 
     @property
     def size(self) -> Float[Array, ""]:
@@ -71,15 +83,15 @@ def linearise(
     # The same directions for every λ: they only have to be random to its Jacobian.
     theta = model(lams[0]).flatten()
     sketch = jr.normal(key, (theta.size, rank), theta.dtype)
-    a, r, q = map_lam(
+    a, r, cut = map_lam(
         lambda pair: compressed_rows(loss, sketch, model, pair[0], pair[1]),
         (lams, batch.items),
     )
     a, r = a * share, r.ravel() * share
     if isinstance(model, HyperPINN) and all(jax.tree.leaves(trained)):
-        return System(hyper_kernel(model, lams, a), r, a, q)
+        return System(hyper_kernel(model, lams, a), r, a, cut)
     dense = dense_jacobian(model, lams, a, trained)
-    return System(dense @ dense.T, r, a, q)
+    return System(dense @ dense.T, r, a, cut)
 
 
 def _normal_equations(
@@ -102,6 +114,8 @@ def _normal_equations(
 # A step bends at most so far: twice the length of its acceleration for that of its
 # velocity, see Transtrum and Sethna.
 _BEND = 0.75
+# So often a step is refined by the rows that were cut, or until so much is left.
+_REFINED, _RELATIVE = 12, 1e-4
 # Along a step, r'' is told by central differences over this part of it.
 _NEAR = 0.05
 
@@ -128,35 +142,90 @@ def solve(
         return jax.vmap(lambda lam: family(lam).flatten())(batch.lam)
 
     _, pull = jax.vjp(weights, flat)
-    primal = system.rows is None
+    m, primal = len(batch.lam), system.rows is None
 
-    def back(solution: Array) -> Array:
-        """-Jᵀ times a solution of the dual system; that of the primal one is a step."""
-        if system.rows is None:
-            return -solution
-        m, k, _ = system.rows.shape
-        shares = jnp.einsum("mkp,mk->mp", system.rows, solution.reshape(m, k))
-        return -pull(shares)[0]
+    def onto(rows: Float[Array, "M k P"], step: Array) -> Float[Array, "M k"]:
+        """J times a step."""
+        return jnp.einsum("mkp,mp->mk", rows, jax.jvp(weights, (flat,), (step,))[1])
 
-    solution = jax.scipy.linalg.cho_solve(factor, system.right)
-    step = back(solution)
-    if primal:
+    def back(rows: Float[Array, "M k P"], along: Array) -> Array:
+        """Jᵀ times a vector of rows."""
+        shares = jnp.einsum("mkp,mk->mp", rows, along.reshape(rows.shape[:2]))
+        return pull(shares)[0]
+
+    def answer(right: Array) -> Array:
+        """The step that answers r, or another vector in its place."""
+        solution = jax.scipy.linalg.cho_solve(factor, -right)
+        return solution if system.rows is None else back(system.rows, solution)
+
+    step = answer(system.right)
+    if system.rows is None:
         # J δφ is not at hand, but (JᵀJ + μ I) δφ = -Jᵀ r.
-        promised = damping * (solution @ solution) + system.right @ solution
-    else:
-        # r + J δφ = μ times the solution.
-        after = damping * solution
+        promised = damping * (step @ step) - system.right @ step
+    elif system.cut is None:
+        after = system.right + onto(system.rows, step).ravel()
         promised = system.right @ system.right - after @ after
+    else:
+        rows, r = system.cut.a / math.sqrt(m), system.cut.r / math.sqrt(m)
+        kept = system.rows
+
+        def whole(step: Array) -> Array:
+            return back(rows, onto(rows, step)) + damping * step
+
+        def nearly(right: Array) -> Array:
+            """(JᵀJ + μ I)⁻¹ with the kept rows in the place of all."""
+            within = onto(kept, right).ravel()
+            solution = jax.scipy.linalg.cho_solve(factor, within)
+            return (right - back(kept, solution)) / damping
+
+        gradient = back(rows, r)
+        step = _refined(whole, nearly, step, -gradient)
+        after = r + onto(rows, step)
+        promised = jnp.sum(r**2) - jnp.sum(after**2)
 
     near = jnp.array([-_NEAR, 0, _NEAR])[:, None] * step[None] + flat[None]
     way = jax.vmap(weights, out_axes=1)(near)
-    second = _curvature(loss, model, batch, way, system.basis, primal)
-    m = len(batch.lam)
-    right = pull(second)[0] / m if primal else second.ravel() / math.sqrt(m)
-    bend = back(jax.scipy.linalg.cho_solve(factor, right))
+    basis = None if system.cut is None else system.cut.basis
+    second = _curvature(loss, model, batch, way, basis, primal)
+    bend = answer(pull(second)[0] / m if primal else second.ravel() / math.sqrt(m))
     little = 2 * jnp.linalg.norm(bend) <= _BEND * jnp.linalg.norm(step)
     step = step + jnp.where(little, bend / 2, 0)
     return eqx.combine(unravel(flat + step), static), promised
+
+
+def _refined(
+    system: Callable[[Array], Array],
+    nearly: Callable[[Array], Array],
+    x: Float[Array, " n"],
+    right: Float[Array, " n"],
+) -> Float[Array, " n"]:
+    """A better solution of a linear system, by preconditioned conjugate gradients.
+
+    Args:
+        system: a symmetric positive matrix, as a function.
+        nearly: about its inverse, likewise.
+        x: where to start.
+        right: the right side.
+    """
+    enough = _RELATIVE * jnp.linalg.norm(right)
+
+    def far(state: tuple) -> Array:
+        n, _, rest, *_ = state
+        return (n < _REFINED) & (jnp.linalg.norm(rest) > enough)
+
+    def improve(state: tuple) -> tuple:
+        n, x, rest, way, size = state
+        seen = system(way)
+        length = size / (way @ seen)
+        x, rest = x + length * way, rest - length * seen
+        answer = nearly(rest)
+        new = rest @ answer
+        return n + 1, x, rest, answer + new / size * way, new
+
+    rest = right - system(x)
+    way = nearly(rest)
+    start = (jnp.zeros((), int), x, rest, way, rest @ way)
+    return jax.lax.while_loop(far, improve, start)[1]
 
 
 def _curvature(
@@ -239,8 +308,8 @@ def compressed_rows(
     model: AbstractModel,
     lam: Array,
     items: PyTree,
-) -> tuple[Float[Array, "k P"], Float[Array, " k"], Float[Array, "K k"] | None]:
-    """The Jacobian A = ∂r/∂θ for one λ, and r, with at most `rank` rows, and Q.
+) -> tuple[Float[Array, "k P"], Float[Array, " k"], Cut | None]:
+    """The Jacobian A = ∂r/∂θ for one λ, and r, with at most `rank` rows, and the rest.
 
     Left-multiplying A and r by an orthonormal Qᵀ changes neither JᵀJ nor Jᵀr within
     the span of Q. The span of A Ω with a random Ω, `sketch`, holds A's largest singular
@@ -252,7 +321,7 @@ def compressed_rows(
     if len(a) <= rank:
         return a, r, None
     q = jnp.linalg.qr(a @ sketch if size > rank else a)[0]
-    return q.T @ a, q.T @ r, q
+    return q.T @ a, q.T @ r, Cut(a, r, q)
 
 
 def hyper_kernel(

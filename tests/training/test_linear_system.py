@@ -1,4 +1,5 @@
 import functools
+import sys
 
 import equinox as eqx
 import jax
@@ -17,6 +18,7 @@ from hyperpinn_eqx.training.linear_system import (
     solve,
 )
 
+module = sys.modules["hyperpinn_eqx.training.linear_system"]
 pytestmark = pytest.mark.usefixtures("x64")
 
 LAMS = np.array([[0.02], [0.2], [0.9]])
@@ -137,6 +139,23 @@ def test_a_step_is_the_dense_levenberg_marquardt_step(kind, k, rank, damping, re
     assert 1e-3 < ratio < 0.7 if damping == 40 else ratio > 0.8
     np.testing.assert_allclose(found, step, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(promised, fall, rtol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["hyper", "concat"])
+def test_rows_that_were_cut_count_all_the_same(kind, request, monkeypatch):
+    model, some = request.getfixturevalue(kind), batch(14)
+    step, fall, _ = dense_step(model, some, damping=1e-2)
+
+    def off():
+        # 8 of 25 directions for each of three λ.
+        _, found, promised = one_step(model, some, 8, damping=1e-2)
+        return np.linalg.norm(found - step) / np.linalg.norm(step), promised / fall
+
+    refined, promised = off()
+    monkeypatch.setattr(module, "_REFINED", 0)
+    cut, less = off()
+    assert cut > 0.1 and refined < 0.05 * cut
+    assert abs(promised - 1) < 1e-2 * abs(less - 1)
 
 
 @pytest.mark.parametrize("rank", [6, 128])
