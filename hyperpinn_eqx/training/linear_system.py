@@ -19,7 +19,7 @@ step, and the system of the kept rows is their preconditioner.
 
 Where r bends along a step, the step bends with it (geodesic acceleration, Transtrum and
 Sethna 2012, arXiv:1201.5885): to δφ comes half of -Jᵀ (J Jᵀ + μ I)⁻¹ r'', with r'' the
-second derivative of r along δφ. That costs two more solutions with the same factor, and
+second derivative of r along δφ. That costs one more solution with the same factor, and
 lets the damping fall by orders of magnitude.
 """
 
@@ -88,6 +88,8 @@ def linearise(
         (lams, batch.items),
     )
     a, r = a * share, r.ravel() * share
+    if cut is not None:
+        cut = Cut(cut.a * share, cut.r * share, cut.basis)
     if isinstance(model, HyperPINN) and all(jax.tree.leaves(trained)):
         return System(hyper_kernel(model, lams, a), r, a, cut)
     dense = dense_jacobian(model, lams, a, trained)
@@ -162,12 +164,9 @@ def solve(
     if system.rows is None:
         # J δφ is not at hand, but (JᵀJ + μ I) δφ = -Jᵀ r.
         promised = damping * (step @ step) - system.right @ step
-    elif system.cut is None:
-        after = system.right + onto(system.rows, step).ravel()
-        promised = system.right @ system.right - after @ after
     else:
-        rows, r = system.cut.a / math.sqrt(m), system.cut.r / math.sqrt(m)
-        kept = system.rows
+        kept, cut = system.rows, system.cut
+        rows, r = (kept, system.right) if cut is None else (cut.a, cut.r)
 
         def whole(step: Array) -> Array:
             return back(rows, onto(rows, step)) + damping * step
@@ -178,10 +177,10 @@ def solve(
             solution = jax.scipy.linalg.cho_solve(factor, within)
             return (right - back(kept, solution)) / damping
 
-        gradient = back(rows, r)
-        step = _refined(whole, nearly, step, -gradient)
-        after = r + onto(rows, step)
-        promised = jnp.sum(r**2) - jnp.sum(after**2)
+        if cut is not None:
+            step = _refined(whole, nearly, step, -back(rows, r))
+        after = r.ravel() + onto(rows, step).ravel()
+        promised = jnp.sum(r**2) - after @ after
 
     near = jnp.array([-_NEAR, 0, _NEAR])[:, None] * step[None] + flat[None]
     way = jax.vmap(weights, out_axes=1)(near)
