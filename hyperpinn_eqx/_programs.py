@@ -8,9 +8,10 @@ that a loop over data sets compiles once, and keeps none of them alive.
 """
 
 import collections
+import contextlib
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -97,6 +98,17 @@ def once(function: Callable[..., Any]) -> Callable[..., Any]:
         return runs[kind](*args)
 
     return run
+
+
+@contextlib.contextmanager
+def now() -> Iterator[None]:
+    """Computes in float64 and at once, whatever mode or trace this is called in.
+
+    As `jax.ensure_compile_time_eval`, in which each constant of a caller's function
+    would be compiled by itself.
+    """
+    with jax.enable_x64(True), jax.core.eval_context():
+        yield
 
 
 def _kind(array: Any) -> tuple:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64
@@ -159,9 +158,7 @@ def dimensionless(
         ValueError: neither conditions nor equations tell how large a field is, what
             they say is nowhere finite, or a name is that of no field.
     """
-    # Whatever the caller's precision, and also where only shapes are asked for. In
-    # `jax.ensure_compile_time_eval` each constant of a method would compile by itself.
-    with jax.enable_x64(True), jax.core.eval_context():
+    with programs.now():
         return _Search(problem, scale, observations).found()
 
 

@@ -4,11 +4,11 @@ import itertools
 import warnings
 from collections.abc import Iterator
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64
 
+from .. import _programs as programs
 from ..problems.base import AbstractPDE, unpack
 from ..problems.recorded import Channels, Use, prescribed, use_of
 from .sampling import lattice
@@ -97,9 +97,7 @@ def _contradictions(problem: AbstractPDE, uses: dict[str, Use]) -> Iterator[str]
     d, p = len(box), len(problem.parameters)
     cube = 2 * lattice(_PLACES, d + p) - 1
     found = set()
-    # Whatever the caller's precision, and also where only shapes are asked for. In
-    # `jax.ensure_compile_time_eval` each constant of a method would compile by itself.
-    with jax.enable_x64(True), jax.core.eval_context():
+    with programs.now():
         inside = box.unscale(jnp.asarray(cube[:, :d]))
         lams = problem.parameters.unscale(jnp.asarray(cube[:, d:]))
         values = unpack(problem.parameters, lams)
