@@ -108,7 +108,6 @@ class FamilyExperiment(Named):
         }
 
 
-_WIDE: dict[str, Any] = {"main": (10, 10, 10), "hidden": (24, 24, 12)}
 FAMILIES = (
     FamilyExperiment(
         "allen-cahn-hyperpinn", AllenCahn(), "u_t = D u_xx + u - u^3, a front"
@@ -117,28 +116,16 @@ FAMILIES = (
         "transport-hyperpinn",
         Transport(),
         "u_t + c u_x = D u_xx - r u, a pulse",
-        **_WIDE,
-        settings={"adam_steps": 4000, "n_conditions": 120, "rank": 40},
     ),
     FamilyExperiment(
         "burgers-wave-hyperpinn",
         BurgersWave(),
         "u_t + u u_x = 0.05 u_xx on a ring, u(0, x) = -a sin(pi (x - phi))",
-        **_WIDE,
-        settings={"adam_steps": 4000, "n_conditions": 100, "rank": 36},
     ),
     FamilyExperiment(
         "plume-hyperpinn",
         Plume(),
         "u_t + v . grad u = D lap u on a square, v = (cos theta, sin theta) / 2",
-        main=(12, 12, 12),
-        hidden=(24, 24, 12),
-        settings={
-            "adam_steps": 8000,
-            "n_points": 400,
-            "n_conditions": 200,
-            "rank": 48,
-        },
     ),
     FamilyExperiment(
         "rod-hyperpinn",
@@ -155,18 +142,12 @@ FAMILIES = (
         "poisson-hyperpinn",
         Poisson(),
         "u_xx + u_yy = -(a^2 + b^2) cos ax sin by on a square",
-        main=(20, 20, 20),
-        hidden=(24, 24, 16),
-        settings={"newton_steps": 800, "rank": 60},
         published="2.7e-3, cd-PINN",
     ),
     FamilyExperiment(
         "klein-gordon-hyperpinn",
         KleinGordon(),
         "u_tt + alpha u_xx + beta u + gamma u^2 + x cos t = x^2 cos^2 t",
-        main=(20, 20, 20),
-        hidden=(24, 24, 16),
-        settings={"newton_steps": 800, "n_points": 300, "rank": 60},
     ),
     FamilyExperiment(
         "kovasznay-hyperpinn",

@@ -1,5 +1,6 @@
 """A recipe that trains a HyperPINN for any family of equations, in one call."""
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
-from .._arguments import Count, Positive, TwoOrMore, checked
+from .._arguments import Count, NonNegative, Positive, TwoOrMore, checked
 from ..loss import Loss
 from ..networks.hyper import HyperPINN
 from ..networks.main import MainNetSpec, in_float64
@@ -50,6 +51,7 @@ def train_family(
     n_conditions: Count = 50,
     rank: Count | None = None,
     scale: Positive | Mapping[str, Positive] | None = None,
+    weights: Mapping[str, NonNegative] | None = None,
     key: PRNGKeyArray,
     progress: bool = True,
     journal: Journal | None = None,
@@ -79,10 +81,11 @@ def train_family(
         n_points: residual-adaptive collocation points for each of them.
         n_conditions: points of each condition for each of them.
         rank: rows kept for each λ, see `gauss_newton`; by default so many that a batch
-            has five times as many rows as the main network has weights.
+            has twice as many rows as the main network has weights.
         scale: how far a field typically is from the mean of the values that conditions
             prescribe: one number, or some by name. If None it is found from these and
             from the equation; name it where they do not tell.
+        weights: of the terms by name, see `PINNLoss`; 1 for those that are not named.
         key: a JAX random key.
         progress: whether to show bars.
         journal: keeps the training and goes on from it, see `Journal`. It knows the
@@ -111,21 +114,20 @@ def train_family(
     if n_lam is None:
         n_lam = 32 if len(problem.parameters) == 1 else 64
     if rank is None:
-        rank = -(-5 * physical.main.size // n_lam)
+        rank = -(-2 * physical.main.size // n_lam)
     # The same weights, over coordinates from 0 to 1.
     shape = MainNetSpec(physical.main.sizes, problem.domain)
     model = with_main(physical, shape)
     newton_loss = PINNLoss(
-        problem, seen, n_lam=n_lam, n_points=n_points, n_conditions=n_conditions
-    )
-    adam_loss = PINNLoss(
         problem,
         seen,
-        n_lam=16,
-        n_points=64,
+        n_lam=n_lam,
+        n_points=n_points,
         n_conditions=n_conditions,
-        sample_lam=log_uniform,
-        adaptive=False,
+        weights=weights,
+    )
+    adam_loss = dataclasses.replace(
+        newton_loss, n_lam=16, n_points=64, sample_lam=log_uniform, adaptive=False
     )
     if journal is not None:
         # Not `newton_steps`: a longer training begins like a shorter one.
@@ -133,6 +135,7 @@ def train_family(
             "problem": fingerprint(given),
             "scale": scale if scale is None else str(scale),
             "observations": digest(observations),
+            "weights": dict(weights or {}),
             "main": physical.main.sizes,
             "hidden": model.trunk.hidden,
             "adam_steps": adam_steps,

@@ -70,7 +70,7 @@ class GaussNewton:
     n_lam: int = 64
     n_points: int = 400
     redraw: int = 8
-    rank: int = 64
+    rank: int = 24
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,8 +40,8 @@ def gauss_newton(
     key: PRNGKeyArray,
     redraw: Count = 8,
     damping: Positive = 1e-2,
-    floor: NonNegative = 1e-8,
-    rank: Count = 64,
+    floor: NonNegative = 1e-12,
+    rank: Count = 32,
     frozen: Callable[[AbstractModel], PyTree] | None = None,
     progress: bool = True,
     name: str = "gauss-newton",
@@ -54,8 +54,10 @@ def gauss_newton(
     Minimises a loss that is a sum of mean squares. Each step is judged on the batch
     that made it, by the ratio of the loss's fall to the fall that the linear model
     promised. The damping μ rises until the loss falls, and then follows that ratio
-    (Nielsen 1999, IMM-REP-1999-05). A step bends as the residuals do along it (geodesic
-    acceleration, Transtrum and Sethna 2012, arXiv:1201.5885).
+    (Nielsen 1999, IMM-REP-1999-05). Some rows of each λ make a step, and conjugate
+    gradients refine it by all of them (Frangella, Tropp and Udell 2023,
+    arXiv:2110.02820). It bends as the residuals do along it (geodesic acceleration,
+    Transtrum and Sethna 2012, arXiv:1201.5885).
 
     Args:
         model: a HyperPINN or a baseline, with float64 weights.
@@ -64,9 +66,10 @@ def gauss_newton(
         key: a JAX random key.
         redraw: steps on one batch before the next is drawn.
         damping: the first μ.
-        floor: the least μ; smaller values let a step overfit its batch.
-        rank: rows kept for each λ. With many λ a part of them is enough; with one or a
-            few λ keep as many as the main network has weights, or steps stall.
+        floor: the least μ. A larger one keeps a step from fitting its batch too well,
+            where that has few λ or is noisy.
+        rank: rows kept for each λ. With many λ a few are enough; with one or a few λ
+            keep as many as the main network has weights, or steps stall.
         frozen: picks what is not trained, e.g. `lambda m: m.trunk`.
         progress: whether to show a bar.
         name: the bar's label, and the name of the stage in the journal.
@@ -136,7 +139,7 @@ class GaussNewton(AbstractOptimiser[State, AbstractModel]):
         trained: PyTree,
         *,
         redraw: int = 8,
-        floor: float = 1e-8,
+        floor: float = 1e-12,
         mesh: jax.sharding.Mesh | None = None,
     ):
         self.loss, self.redraw, self.floor, self.mesh = loss, redraw, floor, mesh

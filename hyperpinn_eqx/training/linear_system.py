@@ -41,12 +41,18 @@ from ..networks.model import AbstractModel, count_parameters
 from .validation import check_type
 
 
-class Cut(eqx.Module):
-    """All K rows of each λ, A and r, and the basis Q of those that are kept."""
+class Rows(eqx.Module):
+    """All K rows of each λ."""
 
     a: Float[Array, "*M K P"]
     r: Float[Array, "*M K"]
+
+
+class Cut(eqx.Module):
+    """The basis Q of the rows that are kept, and all of them; None if too many."""
+
     basis: Float[Array, "*M K k"]
+    every: Rows | None
 
 
 class System(eqx.Module):
@@ -83,13 +89,16 @@ def linearise(
     # The same directions for every λ: they only have to be random to its Jacobian.
     theta = model(lams[0]).flatten()
     sketch = jr.normal(key, (theta.size, rank), theta.dtype)
-    a, r, cut = map_lam(
-        lambda pair: compressed_rows(loss, sketch, model, pair[0], pair[1]),
-        (lams, batch.items),
-    )
-    a, r = a * share, r.ravel() * share
-    if cut is not None:
-        cut = Cut(cut.a * share, cut.r * share, cut.basis)
+
+    def one(pair: tuple) -> tuple[Array, Array, Cut | None]:
+        a, r, cut = compressed_rows(loss, sketch, model, *pair)
+        if cut is not None and cut.every is not None:
+            every = Rows(cut.every.a * share, cut.every.r * share)
+            cut = Cut(cut.basis, every if every.a.size * len(lams) <= _MOST else None)
+        return a * share, r * share, cut
+
+    a, r, cut = map_lam(one, (lams, batch.items))
+    r = r.ravel()
     if isinstance(model, HyperPINN) and all(jax.tree.leaves(trained)):
         return System(hyper_kernel(model, lams, a), r, a, cut)
     dense = dense_jacobian(model, lams, a, trained)
@@ -116,8 +125,10 @@ def _normal_equations(
 # A step bends at most so far: twice the length of its acceleration for that of its
 # velocity, see Transtrum and Sethna.
 _BEND = 0.75
-# So often a step is refined by the rows that were cut, or until so much is left.
+# So often a step is refined by all rows, or until so much is left; and only if these
+# are not too many numbers: 2 GiB.
 _REFINED, _RELATIVE = 12, 1e-4
+_MOST = 2**28
 # Along a step, r'' is told by central differences over this part of it.
 _NEAR = 0.05
 
@@ -165,8 +176,10 @@ def solve(
         # J δφ is not at hand, but (JᵀJ + μ I) δφ = -Jᵀ r.
         promised = damping * (step @ step) - system.right @ step
     else:
-        kept, cut = system.rows, system.cut
-        rows, r = (kept, system.right) if cut is None else (cut.a, cut.r)
+        kept, rows, r = system.rows, system.rows, system.right
+        every = None if system.cut is None else system.cut.every
+        if every is not None:
+            rows, r = every.a, every.r
 
         def whole(step: Array) -> Array:
             return back(rows, onto(rows, step)) + damping * step
@@ -177,7 +190,7 @@ def solve(
             solution = jax.scipy.linalg.cho_solve(factor, within)
             return (right - back(kept, solution)) / damping
 
-        if cut is not None:
+        if every is not None:
             step = _refined(whole, nearly, step, -back(rows, r))
         after = r.ravel() + onto(rows, step).ravel()
         promised = jnp.sum(r**2) - after @ after
@@ -320,7 +333,7 @@ def compressed_rows(
     if len(a) <= rank:
         return a, r, None
     q = jnp.linalg.qr(a @ sketch if size > rank else a)[0]
-    return q.T @ a, q.T @ r, Cut(a, r, q)
+    return q.T @ a, q.T @ r, Cut(q, Rows(a, r))
 
 
 def hyper_kernel(
