@@ -49,7 +49,7 @@ class Rows(eqx.Module):
 
 
 class Cut(eqx.Module):
-    """The basis Q of the rows that are kept, and all of them; None if too many."""
+    """The basis Q of the rows that are kept, and all of them if they are needed."""
 
     basis: Float[Array, "*M K k"]
     every: Rows | None
@@ -333,7 +333,8 @@ def compressed_rows(
     if len(a) <= rank:
         return a, r, None
     q = jnp.linalg.qr(a @ sketch if size > rank else a)[0]
-    return q.T @ a, q.T @ r, Cut(q, Rows(a, r))
+    # With as many rows as weights, what is cut makes no difference to a step.
+    return q.T @ a, q.T @ r, Cut(q, Rows(a, r) if size > rank else None)
 
 
 def hyper_kernel(
