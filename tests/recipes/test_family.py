@@ -179,14 +179,17 @@ def asked(monkeypatch):
 
 
 def test_its_settings_reach_its_parts(asked):
-    result = train_family(hpx.Plume(), **TINY, key=jr.key(0))
+    weights = {"walls": 3.0}
+    result = train_family(hpx.Plume(), **TINY, weights=weights, key=jr.key(0))
     assert result.seconds == 2 and len(result.history["total"]) == 2
     fit, newton = asked["fit"], asked["run"]
     assert (fit["steps"], newton["steps"]) == (20, 8)
     assert fit["model"].head.dtype == jnp.float32
     assert newton["model"].head.dtype == jnp.float64
     for loss in (fit["loss"], newton["loss"]):
-        assert loss.n_conditions == 8 and [*loss.terms] == ["physics", "start", "walls"]
+        assert loss.n_conditions == 8
+        told = {name: term.weight for name, term in loss.terms.items()}
+        assert told == {"physics": 1, "start": 1, "walls": 3}
     assert (newton["loss"].n_lam, newton["loss"].n_points) == (6, 16)
 
 
@@ -219,6 +222,7 @@ def test_observations_are_a_term_of_both_losses_in_their_units(asked):
         ("main", {"main": (5,)}),
         ("hidden", {"hidden": (4, 4)}),
         ("scale", {"scale": 2.0}),
+        ("weights.start", {"weights": {"start": 2.0}}),
         ("adam_steps", {"adam_steps": 21}),
         ("n_lam", {"n_lam": 7}),
         ("n_points", {"n_points": 17}),
