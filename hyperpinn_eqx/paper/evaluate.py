@@ -9,9 +9,10 @@ from .lorenz_tables import lorenz_tables
 from .recognise import load_models, recognise_all, shipped
 from .tables import burgers_tables, family_tables
 
+# From models, their experiments and their cards, each by name.
 _TABLES: dict[type, Callable[..., str]] = {
-    BurgersExperiment: burgers_tables,
-    LorenzExperiment: lorenz_tables,
+    BurgersExperiment: lambda models, known, _: burgers_tables(models, known),
+    LorenzExperiment: lambda models, known, _: lorenz_tables(models, known),
     FamilyExperiment: family_tables,
 }
 
@@ -36,7 +37,7 @@ def report(names: Sequence[str] = ()) -> str:
         for kind in _TABLES
     }
     return "\n\n".join(
-        _TABLES[kind](*({n: each[n] for n in group} for each in (models, known)))
+        _TABLES[kind](*({n: each[n] for n in group} for each in (models, known, cards)))
         for kind, group in groups.items()
         if group
     )

@@ -149,12 +149,11 @@ FAMILIES = (
         KleinGordon(),
         "u_tt + alpha u_xx + beta u + gamma u^2 + x cos t = x^2 cos^2 t",
         # Second derivatives jump along characteristics, which takes a wide network.
-        main=(36, 36, 36),
+        main=(40, 40, 40),
         settings={
-            "weights": {"start": 10.0, "at_rest": 3.0, "walls": 30.0},
-            "newton_steps": 300,
             "n_lam": 40,
-            "n_points": 300,
+            "rank": 48,
+            "weights": {"start": 10.0, "at_rest": 3.0, "walls": 30.0},
         },
     ),
     FamilyExperiment(

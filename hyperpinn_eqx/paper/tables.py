@@ -1,6 +1,7 @@
 """The paper's Table 1 with our rows beside it, as text."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -116,13 +117,16 @@ def burgers_tables(
 
 
 def family_tables(
-    models: Mapping[str, AbstractModel], known: Mapping[str, FamilyExperiment]
+    models: Mapping[str, AbstractModel],
+    known: Mapping[str, FamilyExperiment],
+    cards: Mapping[str, Mapping[str, Any]],
 ) -> str:
     """The errors of models of families beyond the paper, at λ that none was trained on.
 
     Args:
         models: by name.
         known: the experiment of each.
+        cards: what the files of the models tell about their training.
     """
     summary, each = [], []
     for name, model in models.items():
@@ -130,12 +134,13 @@ def family_tables(
         relative, counts = error.relative_l2, parameter_counts(model)
         found = (relative[0], np.median(relative), relative.max(), error.pooled)
         cells = [*map(str, counts.values()), *(f"{e:.1e}" for e in found)]
-        summary.append([name, *cells, known[name].published or "-"])
+        told = _training_time(cards[name]), known[name].published or "-"
+        summary.append([name, *cells, *told])
         for field, one in error.fields.items():
             l2 = one.relative_l2
             rows = (l2[0], np.median(l2), l2.max(), one.pooled)
             summary.append(
-                [f"{name}: {field}", "", "", *(f"{e:.1e}" for e in rows), ""]
+                [f"{name}: {field}", "", "", *(f"{e:.1e}" for e in rows), "", ""]
             )
         lams = error.lam.reshape(len(error.lam), -1)
         head = [name, *model.parameters.names, "relative L2 error"]
@@ -145,8 +150,14 @@ def family_tables(
         ]
         each.append(markdown(head, lines))
     head = ["model", "parameters", "evaluated at every point"]
-    head += ["middle λ", "median over λ", "largest", "all λ together", "published"]
+    head += ["middle λ", "median over λ", "largest", "all λ together"]
+    head += ["training", "published"]
     return (
         "Beyond the paper: relative L2 error at 65 held-out λ, float64\n\n"
         + "\n\n".join([markdown(head, summary), *each])
     )
+
+
+def _training_time(card: Mapping[str, Any]) -> str:
+    stages = card.get("stages", ())
+    return f"{sum(stage['seconds'] for stage in stages):.0f} s" if stages else "-"

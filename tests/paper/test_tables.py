@@ -180,7 +180,9 @@ def test_the_tables_of_families_tell_the_held_out_errors(monkeypatch):
     )
     names = {"mine.eqx": "transport-hyperpinn", "wave": "burgers-wave-hyperpinn"}
     known = {model: EXPERIMENTS[name] for model, name in names.items()}
-    _, summary, first, _ = family_tables(models, known).split("\n\n")
+    stages = [{"seconds": 20.0}, {"seconds": 12.6}]
+    cards = {"mine.eqx": {}, "wave": {"stages": stages}}
+    _, summary, first, _ = family_tables(models, known, cards).split("\n\n")
     _, _, mine, ours = map(cells, summary.splitlines())
     count = hpx.count_parameters(models["mine.eqx"])
     # Of the baseline λ's column is gone from the network at every point.
@@ -188,9 +190,9 @@ def test_the_tables_of_families_tell_the_held_out_errors(monkeypatch):
     assert mine == [
         *("mine.eqx", *counts),
         *("2.0e-03", "2.0e-03", "5.0e-02"),
-        *(f"{errors[transport].pooled:.1e}", "-"),
+        *(f"{errors[transport].pooled:.1e}", "-", "-"),
     ]
-    assert ours[3:6] == ["1.0e+00", "2.0e+00", "3.0e+00"]
+    assert ours[3:6] == ["1.0e+00", "2.0e+00", "3.0e+00"] and ours[-2] == "33 s"
     # Every eighth λ, in the order of its first parameter.
     _, _, *lines = map(cells, first.splitlines())
     assert lines == [["", "0.25", "0.1", "0", "1.0e-04"]]
