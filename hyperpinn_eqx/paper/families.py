@@ -151,6 +151,7 @@ FAMILIES = (
         # Second derivatives jump along characteristics, which takes a wide network.
         main=(40, 40, 40),
         settings={
+            "newton_steps": 250,
             "n_lam": 40,
             "rank": 48,
             "weights": {"start": 10.0, "at_rest": 3.0, "walls": 30.0},

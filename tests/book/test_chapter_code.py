@@ -258,12 +258,18 @@ def test_the_step_with_compressed_rows():
 
     k, mu = 8, 1e-4
     Q = np.linalg.qr(A @ jr.normal(jr.key(7), (shape.size, k)))[0]
-    by_hand = define("gauss-newton", "promised", A=np.asarray(A), r=np.asarray(r))
+    given = {"A": np.asarray(A), "r": np.asarray(r), "P": shape.size, "mu": mu}
+    by_hand = define("gauss-newton", "share", "refined", **given)
     system = linearise(loss, k, trained(model), model, batch, jr.key(7))
     assert system.matrix.shape == (k, k)
-    y = np.linalg.solve(system.matrix + mu * np.eye(k), system.right)
-    package = r @ r - np.sum((r - A @ system.rows[0].T @ y) ** 2)
-    close(by_hand["promised"](Q, mu), package, rtol=1e-9)
+    J = Q.T @ A
+    alone = -J.T @ np.linalg.solve(J @ J.T + mu * np.eye(k), Q.T @ r)
+    y = np.linalg.solve(system.matrix + mu * np.eye(k), -system.right)
+    close(alone, system.rows[0].T @ y, rtol=1e-9)
+    step = by_hand["refined"](alone, J)
+    _, fall = solve(loss, trained(model), model, batch, system, jnp.asarray(mu))
+    close(r @ r - np.sum((r + A @ step) ** 2), fall, rtol=1e-5)
+    assert by_hand["share"](alone) < 0.999 < by_hand["share"](step)
 
 
 def test_the_two_forms_of_a_step():
