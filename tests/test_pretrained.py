@@ -19,6 +19,7 @@ from hyperpinn_eqx import (
     pretrained_names,
 )
 from hyperpinn_eqx.networks.checkpoint import read_card
+from hyperpinn_eqx.networks.main import in_float64
 from hyperpinn_eqx.paper import EXPERIMENTS
 
 BURGERS = {  # of the model, and of the network that is evaluated at every point
@@ -33,9 +34,16 @@ LORENZ = {
 }
 FAMILIES = {
     "allen-cahn-hyperpinn": (2033, 177),
-    "transport-hyperpinn": (4389, 261),
-    "burgers-wave-hyperpinn": (4519, 271),
-    "plume-hyperpinn": (5845, 373),
+    "transport-hyperpinn": (8913, 609),
+    "burgers-wave-hyperpinn": (9121, 625),
+    "plume-hyperpinn": (9121, 625),
+    "rod-hyperpinn": (8889, 609),
+    "wave-hyperpinn": (9097, 625),
+    "poisson-hyperpinn": (8889, 609),
+    "klein-gordon-hyperpinn": (45729, 3441),
+    "kovasznay-hyperpinn": (9307, 643),
+    "schroedinger-hyperpinn": (9110, 626),
+    "korteweg-de-vries-hyperpinn": (2033, 177),
 }
 COUNTS = BURGERS | LORENZ | FAMILIES
 BOOK = pathlib.Path(__file__).parents[1] / "book" / "data"
@@ -68,7 +76,12 @@ def test_they_have_the_papers_counts_and_their_experiments_architecture(name):
     found = count_parameters(model), count_parameters(net)
     assert found == COUNTS[name] == tuple(card["parameters"].values())
     skeleton = eqx.filter_eval_shape(EXPERIMENTS[name].build, key=jax.random.key(0))
-    assert model.config() == skeleton.config()
+    told, wanted = model.config(), skeleton.config()
+    # What is found by measuring depends on the machine in its last bit.
+    ours, theirs = (config["main"].pop("outputs") or {} for config in (told, wanted))
+    assert told == wanted and [*ours] == [*theirs]
+    for output, ends in ours.items():
+        np.testing.assert_allclose(ends, theirs[output], rtol=1e-9)
     # The card is inside the weights too.
     with hpx.pretrained.resources.as_file(hpx.pretrained._known(name, ".eqx")) as path:
         assert read_card(path) == card
@@ -129,7 +142,8 @@ def test_the_lorenz_hyperpinn_is_as_good_as_it_should_be():
 
 @family
 def test_the_card_tells_the_held_out_errors_that_the_weights_have(name):
-    error = paper.held_out_error(load_pretrained(name), EXPERIMENTS[name].problem)
+    model = in_float64(load_pretrained)(name)
+    error = paper.held_out_error(model, EXPERIMENTS[name].problem)
     told = load_card(name)["error"]
     found = np.median(error.relative_l2), np.max(error.relative_l2)
     wanted = told["median_relative_l2"], told["largest_relative_l2"]
