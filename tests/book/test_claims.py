@@ -173,12 +173,13 @@ def test_the_order_of_the_models_over_seeds():
     assert large < hyper < small
 
 
-def test_a_free_trunk_looks_as_good_by_the_bias_alone():
+def test_a_free_trunk_is_worse_and_the_bias_hides_most_of_it():
     free = f"{LORENZ[0]}-free"
     assert [*lorenz_runs(free, "seed")] == [*lorenz_runs(LORENZ[0], "seed")[:2]]
     wrong, right = (lorenz_runs(n, "field_without_bias") for n in (free, LORENZ[0]))
-    assert np.all(wrong > 1.5 * right[:2])
-    assert np.all(lorenz_runs(free, "field") < 1.1 * table()["exact, biased"].field)
+    assert np.all(wrong > 5 * right[:2])
+    biased, fixed = (lorenz_runs(n, "field") for n in (free, LORENZ[0]))
+    assert np.all(fixed[:2] < biased) and np.all(biased < 3 * fixed[:2])
 
 
 def test_the_baselines_were_trained_for_less_time_than_the_hyperpinn():
