@@ -52,9 +52,12 @@ def burgers_runs(name):
 
 def test_the_order_of_the_three_models_and_that_all_are_far_below_the_paper():
     small, large, hyper = mse = [card(name)["error"]["mse"] for name in BURGERS]
-    assert hyper < large < small < papers(HYPER)
+    assert 10 * max(hyper, large) < small < papers(HYPER)
     assert all(e < papers(n) / 100 for e, n in zip(mse, BURGERS, strict=True))
-    assert seconds(BURGERS[1]) > seconds(HYPER)
+    # Of the large one and the HyperPINN neither is better, and one takes longer.
+    seeds = three(burgers_runs(HYPER), "mse")
+    assert min(seeds) < large < max(seeds)
+    assert seconds(BURGERS[1]) > 2 * seconds(HYPER)
 
 
 def test_the_recipe_of_the_paper_ends_far_above_the_paper():
@@ -70,7 +73,7 @@ def test_each_part_of_the_symmetry_helps_and_none_is_needed_to_pass_the_paper():
     assert max(odd) < 10 * min(odd)  # seeds agree on the order
     # Most of it at the smallest viscosities.
     per_nu = three(burgers_runs(names[-1]), "mse_per_nu")
-    assert np.all(per_nu[:, :3].sum(axis=1) > 0.8 * per_nu.sum(axis=1))
+    assert np.all(per_nu[:, :3].sum(axis=1) > 0.5 * per_nu.sum(axis=1))
 
 
 def test_a_network_of_its_own_does_better_most_of_all_at_large_viscosities():
@@ -154,7 +157,7 @@ def test_wrong_behaviour_is_rare_and_the_bias_is_why():
     assert right[LORENZ[0]] == lorenz_runs(LORENZ[0], "behaviour_right")[0]
     assert all(abs(right["exact, biased"] - right[name]) < 0.03 for name in LORENZ)
     hyper, small = (right[f"{name}, unbiased"] for name in LORENZ[:2])
-    assert max(right[name] for name in LORENZ) < hyper == small
+    assert max(right[name] for name in LORENZ) < min(hyper, small)
 
 
 def test_the_exact_system_disagrees_with_itself_about_the_occupancy():
