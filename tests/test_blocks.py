@@ -33,13 +33,13 @@ MESHES = {
 }
 
 
-def close(a, b):
+def close(a, b, rtol=1e-10):
     """Whether all arrays of two results are the same to round-off."""
     for x, y in zip(jax.tree.leaves(a.model), jax.tree.leaves(b.model), strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol / 100)
     assert a.history.keys() == b.history.keys()
     for name in a.history.keys() - {"seconds"}:
-        np.testing.assert_allclose(a.history[name], b.history[name], rtol=1e-9)
+        np.testing.assert_allclose(a.history[name], b.history[name], rtol=10 * rtol)
 
 
 def differs(result, model):
@@ -114,7 +114,8 @@ def test_gauss_newton_gives_the_same(x64, which, mesh, options, heat_loss, reque
     one = newton(model, heat_loss, None, **options)
     # Steps 1 and 3 draw a batch, the others lower the loss on it.
     assert np.all(np.diff(one.history["total"])[[0, 2]] < 0)
-    close(newton(model, heat_loss, MESHES[mesh](), **options), one)
+    # Conjugate gradients amplify round-off, here and below.
+    close(newton(model, heat_loss, MESHES[mesh](), **options), one, rtol=1e-6)
 
 
 def test_maps_and_sums_over_lam_are_those_of_one_device(x64):
@@ -205,7 +206,9 @@ def test_a_run_goes_on_with_other_devices(
     assert {*seen} == {1}
     two = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("lam",))
     options = {"journal": Journal(path, {}, resume=True)}
-    close(train(hyper, heat_loss, two, **options), train(hyper, heat_loss, None))
+    one = train(hyper, heat_loss, None)
+    rtol = 1e-6 if train is newton else 1e-10
+    close(train(hyper, heat_loss, two, **options), one, rtol)
 
 
 @pytest.mark.parametrize("train", [fitted, newton])
