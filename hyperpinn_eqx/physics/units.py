@@ -12,7 +12,6 @@ from .. import _programs as programs
 from .._arguments import Positive, checked
 from ..box import Box
 from ..networks.jets import Jet, with_normal
-from ..networks.main import in_float64
 from ..problems.base import AbstractPDE, unpack
 from ..problems.conditions import Where
 from ..problems.recorded import Channels, arranged, method, numbers, prescribed, use_of
@@ -132,8 +131,6 @@ class Dimensionless(AbstractPDE):
         return jnp.asarray(zero, tx.dtype) + jnp.asarray(length, tx.dtype) * tx
 
 
-# What is found is the same whatever JAX's mode.
-@in_float64
 @checked
 def dimensionless(
     problem: AbstractPDE,

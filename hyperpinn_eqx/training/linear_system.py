@@ -24,12 +24,12 @@ lets the damping fall by orders of magnitude.
 """
 
 import math
-from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import jax.scipy.sparse.linalg
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
@@ -181,17 +181,23 @@ def solve(
         if every is not None:
             rows, r = every.a, every.r
 
-        def whole(step: Array) -> Array:
-            return back(rows, onto(rows, step)) + damping * step
+            def whole(step: Array) -> Array:
+                return back(rows, onto(rows, step)) + damping * step
 
-        def nearly(right: Array) -> Array:
-            """(JᵀJ + μ I)⁻¹ with the kept rows in the place of all."""
-            within = onto(kept, right).ravel()
-            solution = jax.scipy.linalg.cho_solve(factor, within)
-            return (right - back(kept, solution)) / damping
+            def nearly(right: Array) -> Array:
+                """(JᵀJ + μ I)⁻¹ with the kept rows in the place of all."""
+                within = onto(kept, right).ravel()
+                solution = jax.scipy.linalg.cho_solve(factor, within)
+                return (right - back(kept, solution)) / damping
 
-        if every is not None:
-            step = _refined(whole, nearly, step, -back(rows, r))
+            step, _ = jax.scipy.sparse.linalg.cg(
+                whole,
+                -back(rows, r),
+                x0=step,
+                tol=_RELATIVE,
+                maxiter=_REFINED,
+                M=nearly,
+            )
         after = r.ravel() + onto(rows, step).ravel()
         promised = jnp.sum(r**2) - after @ after
 
@@ -203,41 +209,6 @@ def solve(
     little = 2 * jnp.linalg.norm(bend) <= _BEND * jnp.linalg.norm(step)
     step = step + jnp.where(little, bend / 2, 0)
     return eqx.combine(unravel(flat + step), static), promised
-
-
-def _refined(
-    system: Callable[[Array], Array],
-    nearly: Callable[[Array], Array],
-    x: Float[Array, " n"],
-    right: Float[Array, " n"],
-) -> Float[Array, " n"]:
-    """A better solution of a linear system, by preconditioned conjugate gradients.
-
-    Args:
-        system: a symmetric positive matrix, as a function.
-        nearly: about its inverse, likewise.
-        x: where to start.
-        right: the right side.
-    """
-    enough = _RELATIVE * jnp.linalg.norm(right)
-
-    def far(state: tuple) -> Array:
-        n, _, rest, *_ = state
-        return (n < _REFINED) & (jnp.linalg.norm(rest) > enough)
-
-    def improve(state: tuple) -> tuple:
-        n, x, rest, way, size = state
-        seen = system(way)
-        length = size / (way @ seen)
-        x, rest = x + length * way, rest - length * seen
-        answer = nearly(rest)
-        new = rest @ answer
-        return n + 1, x, rest, answer + new / size * way, new
-
-    rest = right - system(x)
-    way = nearly(rest)
-    start = (jnp.zeros((), int), x, rest, way, rest @ way)
-    return jax.lax.while_loop(far, improve, start)[1]
 
 
 def _curvature(
