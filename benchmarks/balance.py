@@ -1,92 +1,80 @@
 """What is it worth that `train_family` divides each residual by its own size?
 
-    python benchmarks/balance.py [--quick]
+    python benchmarks/balance.py [--family F] [--quick]
 
 `dimensionless` divides what the equation and each condition return by the typical size
-of its terms, or by its source where that is larger; then all have the weight 1. Here
-beside it: the same networks, points and steps with the weight 1 for each as its author
-wrote it. Expected, before it was run: where terms are of order one anyway (Allen-Cahn,
-Burgers, Klein-Gordon) no difference; where they are not (Poisson, the wave), several
-times less error. In no family should the rule cost more than chance does.
+of its terms; then all have the weight 1. Here beside it: weights that undo this, so that each term counts as its author wrote it (for
+an equation of several numbers, on the average over them). Expected, before it was run:
+where terms are of order one anyway (Allen-Cahn, Burgers, Klein-Gordon) no difference;
+where they are not (Poisson, the wave), several times less error. In no family should
+the rule cost more than chance does.
 
 A short training, which tells how fast, not how far: 500 steps of Adam and 60 of
-Gauss-Newton with 16 λ. Two seeds; the error is the median over 33 held-out λ of the
-relative L2 error, for a system the mean square over its fields.
+Gauss-Newton with 16 λ. The error is the median over 33 held-out λ of the relative L2
+error, for a system the mean square over its fields.
 
-Record: `book/data/balance.json` (not with --quick). Half an hour on two cores. Set
-OPENBLAS_NUM_THREADS=1, see `growth.py`.
+Record: `book/data/balance.json` (not with --quick), a family at a time. Half an hour on
+one core: `OPENBLAS_NUM_THREADS=1 taskset -c 0 python benchmarks/balance.py`.
 """
 
-import dataclasses
-import statistics
-from typing import Any
+import argparse
+import json
 
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import optax
-from common import QUICK, told, write
+from common import DATA, QUICK, told, write
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import paper
 from hyperpinn_eqx.paper.families import held_out
 from hyperpinn_eqx.paper.tables import markdown
-from hyperpinn_eqx.physics.units import Dimensionless, dimensionless
-from hyperpinn_eqx.recipes.family import untrained, with_main
+from hyperpinn_eqx.physics.units import dimensionless
 
-ADAM, NEWTON, N_LAM, SEEDS = (2, 1, 2, 1) if QUICK else (500, 60, 16, 2)
-FAMILIES = paper.FAMILIES[:2] if QUICK else paper.FAMILIES
+ADAM, NEWTON, N_LAM = (2, 1, 2) if QUICK else (500, 60, 16)
+FAMILIES = {f.name.removesuffix("-hyperpinn"): f for f in paper.FAMILIES}
 
 
-def error(problem: hpx.AbstractPDE, units: Dimensionless, *, seed: int) -> float:
-    """The median held-out error after a short training in these units."""
-    keys = jr.split(jr.key(seed), 3)
-    physical = untrained(problem, None, None, key=keys[0])
-    shape = hpx.MainNetSpec(physical.main.sizes, units.domain)
-    loss = hpx.PINNLoss(units, n_lam=N_LAM, n_conditions=50)
-    first = dataclasses.replace(
-        loss, n_points=64, sample_lam=hpx.log_uniform, adaptive=False
+def error(problem: hpx.AbstractPDE, weights: dict[str, float]) -> float:
+    """The median held-out error after a short training with these weights."""
+    result = hpx.train_family(
+        problem,
+        adam_steps=ADAM,
+        newton_steps=NEWTON,
+        n_lam=N_LAM,
+        weights=weights,
+        key=jr.key(0),
+        progress=False,
     )
-    optimiser = optax.adam(optax.cosine_decay_schedule(3e-3, ADAM))
-    start = hpx.cast(with_main(physical, shape), jnp.float32)
-    silent: dict[str, Any] = {"progress": False}
-    adam = hpx.fit(start, first, optimiser, steps=ADAM, key=keys[1], **silent)
-    result = hpx.gauss_newton(
-        hpx.cast(adam.model, jnp.float64),
-        loss,
-        steps=NEWTON,
-        damping=1e-3,
-        rank=physical.main.size // 6,
-        key=keys[2],
-        **silent,
-    )
-    model = with_main(result.model, physical.main)
     n_x = 41 if len(problem.domain) == 2 else 21
     lams = held_out(problem.parameters)[: 3 if QUICK else 33]
-    found = hpx.family_error(model, problem, lams=lams, n_t=21, n_x=n_x)
+    found = hpx.family_error(result.model, problem, lams=lams, n_t=21, n_x=n_x)
     return float(np.median(found.relative_l2))
 
 
 def main() -> None:
     """Prints one table, and writes the record."""
-    record: dict[str, dict[str, list[float]]] = {}
-    for family in FAMILIES:
-        units = dimensionless(family.problem)
-        ones = {name: (1.0,) * len(sizes) for name, sizes in units.sizes.items()}
-        ways = {"own size": units, "equal": dataclasses.replace(units, sizes=ones)}
-        name = family.name.removesuffix("-hyperpinn")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--family", choices=FAMILIES)
+    parser.add_argument("--quick", action="store_true")
+    chosen = parser.parse_args().family
+    path = DATA / "balance.json"
+    there = path.exists() and not QUICK
+    record = json.loads(path.read_text())["families"] if there else {}
+    for name in [chosen] if chosen else [*FAMILIES][: 2 if QUICK else None]:
+        problem = FAMILIES[name].problem
+        sizes = dimensionless(problem).sizes
+        by_author = {term: float(np.mean(np.square(s))) for term, s in sizes.items()}
         record[name] = {
-            way: [error(family.problem, by, seed=seed) for seed in range(SEEDS)]
-            for way, by in ways.items()
+            "own size": error(problem, {}),
+            "as written": error(problem, by_author),
         }
-        print(name, record[name], flush=True)
+        print(name, by_author, record[name], flush=True)
         write("balance", {"families": record})
     print(f"\n{told()}\n")
     rows = []
-    for name, found in record.items():
-        means = [statistics.geometric_mean(e) for e in found.values()]
-        rows.append([name, *(f"{e:.1e}" for e in means), f"{means[1] / means[0]:.2g}"])
-    print(markdown(["family", "own size", "equal", "ratio"], rows))
+    for name, (own, written) in ((n, e.values()) for n, e in record.items()):
+        rows.append([name, f"{own:.1e}", f"{written:.1e}", f"{written / own:.2g}"])
+    print(markdown(["family", "own size", "as written", "ratio"], rows))
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ class Job:
         """The untrained model."""
         family, (width_of, build) = FAMILIES[self.family], ENTRANTS[self.model]
         sizes = (2, *self.depth * (width_of[self.depth],), 1)
-        main = hpx.MainNetSpec(sizes, family.problem.domain, odd=family.odd)
+        main = hpx.MainNetSpec(sizes, family.problem.bounds, odd=family.odd)
         model = build(main, family.problem.parameters, jr.key(self.seed))
         count = hpx.count_parameters(model)
         if abs(count / TOTAL - 1) > 0.03:
@@ -267,7 +267,7 @@ def times() -> list[dict]:
     at_lam = jax.jit(lambda model, lam: model(lam))
     found, n = [], 10_000
     for family in FAMILIES:
-        domain = FAMILIES[family].problem.domain
+        domain = FAMILIES[family].problem.bounds
         points = hpx.uniform(domain, (n,), key=jr.key(0)).astype(jnp.float32)
         lam = jnp.asarray(FAMILIES[family].held_out[0])
         calls = {}

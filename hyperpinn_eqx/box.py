@@ -93,6 +93,15 @@ class Box:
         return {name: (low, high, *kind) for name, low, high, kind in rows}
 
     @property
+    def reference(self) -> "Box":
+        """Itself: of a `Mapped` domain, the box that is mapped."""
+        return self
+
+    def bounds(self, parameters: "Box") -> "Box":
+        """Itself: of a `Mapped` domain, the box that holds it for every λ."""
+        return self
+
+    @property
     def width(self) -> int:
         """How many numbers `embed` makes of one point."""
         return len(self) + sum(self.periodic)
@@ -234,3 +243,20 @@ class Box:
                     f"{argument}: {name} = {v:g}, expected a value in "
                     f"[{low:g}, {high:g}]"
                 )
+
+
+def unpack(parameters: Box, lam: Float[Array, "... p"]) -> Float[Array, "..."]:
+    """λ as a problem's methods receive it: if there is only one, without its axis."""
+    return lam[..., 0] if len(parameters) == 1 else lam
+
+
+def lattice(n: int, d: int) -> Float[np.ndarray, "n d"]:
+    """Points that fill the unit cube evenly, the same every time.
+
+    Multiples, modulo 1, of the powers of an irrational number: for d = 1, of the
+    golden ratio. (The sequence R_d of Roberts 2018.)
+    """
+    root = 2.0
+    for _ in range(64):
+        root = (1 + root) ** (1 / (d + 1))
+    return (0.5 + np.outer(np.arange(n), root ** -np.arange(1.0, d + 1))) % 1

@@ -1,8 +1,10 @@
 """The figures that several chapters share, drawn into given axes."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float64
 
@@ -17,6 +19,7 @@ from .physics.metrics import (
     physical,
 )
 from .problems.base import AbstractPDE
+from .problems.mapped import Mapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +65,8 @@ def plot_slices(
     lam = physical("lam", lam, problem)
     names = tuple(problem.fields)
     field = names[0] if field is None else checks.choice("field", field, names)
-    domain, along, fixed = problem.domain, *_line(problem, at)
+    along, fixed = _line(problem, at)
+    domain = problem.bounds
     left, right = domain.ranges()[along][:2]
     begin, end = domain.ranges()["t"][:2]
     x = np.linspace(left, right, 401)
@@ -100,6 +104,11 @@ def _line(
     problem: AbstractPDE, at: Mapping[str, float] | None
 ) -> tuple[str, dict[str, np.ndarray]]:
     """Which coordinate is drawn along, and where the others in space are kept."""
+    if isinstance(problem.domain, Mapped):
+        raise ValueError(
+            f"problem.domain = {problem.domain}, expected a box; `plot_field` draws "
+            "what is on others"
+        )
     ranges = problem.domain.ranges()
     at = {} if at is None else at
     space = [name for name in ranges if name != "t"]
@@ -123,7 +132,8 @@ def _line(
 def plot_field(
     ax: Axes,
     u: Float64[ArrayLike, "m n"],
-    domain: Box,
+    domain: Box | Mapped,
+    lam: ArrayLike | None = None,
     *,
     limit: Positive = 1.0,
     cmap: str = "RdBu_r",
@@ -135,7 +145,9 @@ def plot_field(
         u: values at m places along the first coordinate and n along the second, shape
             (m, n); NaN stays blank.
         domain: names and ranges of the two, such as those of a problem over t and x,
-            or `Box(x=(0, 1), y=(0, 1))` for a picture of one time.
+            or `Box(x=(0, 1), y=(0, 1))` for a picture of one time. Of a `Mapped` domain
+            the grid is that of the reference box, and its image is drawn.
+        lam: λ, for a `Mapped` domain.
         limit: the colours reach from -limit to limit.
         cmap: the name of a Matplotlib colour map.
 
@@ -147,11 +159,20 @@ def plot_field(
         raise ValueError(f"u has shape {u.shape}, expected two or more along each axis")
     if len(domain) != 2:
         raise ValueError(f"domain = {domain}, expected two coordinates")
+    box = domain.reference
     across, up = (
         np.linspace(low, high, n)
-        for low, high, n in zip(domain.low, domain.high, u.shape, strict=True)
+        for low, high, n in zip(box.low, box.high, u.shape, strict=True)
     )
-    mesh = ax.pcolormesh(across, up, u.T, cmap=cmap, rasterized=True, shading="auto")
+    shading: Literal["auto", "gouraud"] = "auto"
+    if isinstance(domain, Mapped):
+        if lam is None:
+            raise ValueError(f"lam = None, expected the λ at which to draw {domain}")
+        at = functools.partial(domain.at, lam=jnp.asarray(lam))
+        image = on_grid(at, across, up)
+        across, up, shading = image[..., 0].T, image[..., 1].T, "gouraud"
+        ax.set_aspect("equal")
+    mesh = ax.pcolormesh(across, up, u.T, cmap=cmap, rasterized=True, shading=shading)
     mesh.set_clim(-limit, limit)
     x, y = domain.names
     ax.set(xlabel=f"${x}$", ylabel=f"${y}$")

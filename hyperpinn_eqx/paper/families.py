@@ -8,19 +8,22 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float64, PRNGKeyArray
 
-from ..box import Box
+from ..box import Box, unpack
 from ..networks.main import in_float64
 from ..networks.model import AbstractModel
 from ..physics.metrics import FamilyError, family_error
 from ..physics.sampling import latin_hypercube
 from ..problems.allen_cahn import AllenCahn
-from ..problems.base import AbstractPDE, unpack
+from ..problems.base import AbstractPDE
+from ..problems.bump import Bump
 from ..problems.burgers_wave import BurgersWave
+from ..problems.ellipse import Ellipse
 from ..problems.klein_gordon import KleinGordon
 from ..problems.korteweg_de_vries import KortewegDeVries
 from ..problems.kovasznay import Kovasznay
 from ..problems.plume import Plume
 from ..problems.poisson import Poisson
+from ..problems.ring import Ring
 from ..problems.rod import Rod
 from ..problems.schroedinger import Schroedinger
 from ..problems.transport import Transport
@@ -57,7 +60,7 @@ class FamilyExperiment(Named):
     @property
     def inputs(self) -> Box:
         """What the main network takes."""
-        return self.problem.domain
+        return self.problem.bounds
 
     def measure(self, model: AbstractModel) -> FamilyError:
         """The error at 65 held-out λ."""
@@ -86,7 +89,7 @@ class FamilyExperiment(Named):
             "recipe": self.recipe,
             "equation": self.equation,
             "lambda": problem.parameters.ranges(),
-            "domain": problem.domain.ranges(),
+            "domain": problem.bounds.ranges(),
             "stages": [
                 {
                     "stage": "train_family",
@@ -171,6 +174,13 @@ FAMILIES = (
         "korteweg-de-vries-hyperpinn",
         KortewegDeVries(),
         "u_t + 6 u u_x + u_xxx = 0, a soliton",
+    ),
+    FamilyExperiment("ring-hyperpinn", Ring(), "u_xx + u_yy = 0 between two circles"),
+    FamilyExperiment(
+        "ellipse-hyperpinn", Ellipse(), "u_xx + u_yy = 0 around an ellipse"
+    ),
+    FamilyExperiment(
+        "bump-hyperpinn", Bump(), "Stokes flow through a channel with a bump"
     ),
 )
 

@@ -15,10 +15,12 @@ from jaxtyping import Array, Float, Float64
 from .. import _arguments as checks
 from .. import _programs as programs
 from .._arguments import ArrayLike, Finite, TwoOrMore, checked
+from ..box import Box, unpack
 from ..networks.jets import jets
 from ..networks.main import MainNet, precision
 from ..networks.model import AbstractModel, cast
 from ..problems.base import AbstractPDE
+from ..problems.mapped import Mapped
 from .sampling import latin_hypercube
 
 
@@ -87,6 +89,9 @@ def family_error(
 ) -> FamilyError:
     """The error over values of λ on an equispaced grid over the domain, in float64.
 
+    Of a `Mapped` domain, the grid is that of the reference box, and every point counts
+    by its share of the image.
+
     The defaults are the evaluation set of every table in the book. Where many models
     are measured by one problem, `metrics.EvaluationSet` computes its solution once.
 
@@ -140,11 +145,11 @@ class EvaluationSet:
         lams: Float64[ArrayLike, " M *p"] | None = None,
     ):
         check_measurable(problem)
-        domain, range_ = problem.domain, problem.parameters
+        box, range_ = problem.domain.reference, problem.parameters
         if n_x is None:
-            n_x = 256 if len(domain) - ("t" in domain.names) < 2 else 32
-        counts = (n_t if name == "t" else n_x for name in domain.names)
-        rows = zip(domain.low, domain.high, counts, strict=True)
+            n_x = 256 if len(box) - ("t" in box.names) < 2 else 32
+        counts = (n_t if name == "t" else n_x for name in box.names)
+        rows = zip(box.low, box.high, counts, strict=True)
         self.axes = [np.linspace(*row) for row in rows]
         # Whatever the caller's precision: an error of 1e-7 is not measured in float32.
         with jax.enable_x64(True):
@@ -153,8 +158,9 @@ class EvaluationSet:
             elif lams is None:
                 lams = np.asarray(latin_hypercube(range_, n_lam, key=jr.key(0)))
             self.lams = physical("lams", lams, problem, "M")
-        self.fields = tuple(problem.fields)
+        self.fields, self.domain = tuple(problem.fields), problem.domain
         self.exact = [exact_on_grid(problem, self.axes, lam) for lam in self.lams]
+        self.sizes = [_sizes(problem.domain, self.axes, lam) for lam in self.lams]
 
     def error(self, model: AbstractModel) -> FamilyError:
         """What `family_error` returns."""
@@ -162,14 +168,15 @@ class EvaluationSet:
             model = cast(model, jnp.float64)
             lams = [model.parameters.parameter(lam) for lam in self.lams]
 
-            def values(lam: Array, points: Array) -> Array:
-                return _values(model(lam), points)
+            def values(lam: Array, s: Array) -> Array:
+                value = unpack(model.parameters, lam)
+                return _values(model(lam), images(self.domain, s, value))
 
             # Once for all λ, whatever the model's networks are.
             first = jnp.asarray(next(_blocks(self.axes)))
             evaluate = programs.compiled(values, lams[0], first)
-            squares, sizes = [], []
-            for lam, u in zip(lams, self.exact, strict=True):
+            squares, sizes = list[np.ndarray](), list[np.ndarray]()
+            for lam, u, size in zip(lams, self.exact, self.sizes, strict=True):
                 found = _on_grid(functools.partial(evaluate, lam), self.axes)
                 if (at := found.shape[len(self.axes) :]) != u.shape[len(self.axes) :]:
                     raise ValueError(
@@ -177,8 +184,9 @@ class EvaluationSet:
                         f"each of {', '.join(self.fields)}"
                     )
                 rows = (-1, len(self.fields))
-                squares.append(np.mean((found - u).reshape(rows) ** 2, axis=0))
-                sizes.append(np.mean(u.reshape(rows) ** 2, axis=0))
+                for means, of in ((squares, found - u), (sizes, u)):
+                    square = of.reshape(rows) ** 2
+                    means.append(np.average(square, axis=0, weights=size))
         return errors(self.lams, self.fields, np.array(squares), np.array(sizes))
 
 
@@ -229,6 +237,34 @@ def physical(
     return np.ascontiguousarray(found)
 
 
+def images(
+    domain: Box | Mapped, s: Float[Array, "n d"], lam: Float[Array, "*p"]
+) -> Float[Array, "n d"]:
+    """The points of a domain that belong to n points of its reference box."""
+    if isinstance(domain, Box):
+        return s
+    return jax.vmap(domain.at, in_axes=(0, None))(s, lam)
+
+
+def _sizes(
+    domain: Box | Mapped,
+    axes: Sequence[Float[np.ndarray, " _"]],
+    lam: Float[ArrayLike, "*p"],
+) -> Float64[np.ndarray, " n"] | None:
+    """How much of the image each point of a grid stands for; None if all the same."""
+    if isinstance(domain, Box):
+        return None
+    frames = jax.vmap(domain.frame, in_axes=(0, None))
+    with jax.enable_x64(True):
+        _, jacobian = programs.call(frames, _points(axes), jnp.asarray(lam))
+        return np.abs(np.asarray(jnp.linalg.det(jacobian)))
+
+
+def _points(axes: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarray, "n d"]:
+    grid = np.meshgrid(*axes, indexing="ij")
+    return np.stack([axis.ravel() for axis in grid], axis=-1)
+
+
 def exact_on_grid(
     problem: AbstractPDE,
     axes: Sequence[Float[np.ndarray, " _"]],
@@ -236,14 +272,20 @@ def exact_on_grid(
 ) -> Float64[np.ndarray, "..."]:
     """The exact solution on the grid of these axes, one for each coordinate.
 
-    Of several fields, they are the last axis.
+    Of several fields, they are the last axis. The axes are those of the reference box.
 
     Raises:
         ValueError: `exact` does not return finite numbers that broadcast to the grid.
     """
     shape = tuple(map(len, axes))
-    points = np.meshgrid(*axes, indexing="ij", sparse=True)
+    domain = problem.domain
+    points = list(np.meshgrid(*axes, indexing="ij", sparse=True))
     lam = np.asarray(lam)
+    if not isinstance(domain, Box):
+        with jax.enable_x64(True):
+            at = functools.partial(images, domain)
+            x = np.asarray(programs.call(at, _points(axes), jnp.asarray(lam)))
+        points = [column.reshape(shape) for column in x.T]
     lam = float(lam) if lam.ndim == 0 else lam
     name = f"problem.exact({', '.join(problem.domain.names)}, {lam})"
     # In float64 even where `exact` is written in JAX and the caller is in float32.

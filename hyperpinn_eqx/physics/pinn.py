@@ -23,12 +23,12 @@ from .._arguments import (
     choice,
 )
 from .._blocks import map_lam
-from ..box import Box
+from ..box import Box, unpack
 from ..loss import AbstractLeastSquares, Batch, Term
 from ..networks.jets import Jet, by_field, canonical, jets, with_normal
 from ..networks.main import MainNet, precision
 from ..networks.model import AbstractModel, cast, dtype_of
-from ..problems.base import AbstractPDE, unpack
+from ..problems.base import AbstractPDE
 from ..problems.conditions import Where
 from ..problems.recorded import arranged, method, numbers, use_of
 from .observations import Observations, Seen, gaps
@@ -219,35 +219,39 @@ class PINNLoss(AbstractLeastSquares):
             items["physics"] = points
         for name, one in zip(where, keys, strict=True):
             if name in terms:
-                items[name] = self._places(where[name], len(lam), key=one)
+                items[name] = self._places(where[name], lam, key=one)
         # Everything is computed in the precision of the weights.
         lam, items = cast((lam, items), dtype_of(model))
         return Batch(lam, items)
 
-    def _places(self, where: Where, m: int, *, key: PRNGKeyArray) -> Places:
-        def draw(key: PRNGKeyArray) -> Places:
-            return condition_points(
-                self.problem.domain, where, self.n_conditions, key=key
-            )
+    def _places(
+        self, where: Where, lam: Float[Array, "M p"], *, key: PRNGKeyArray
+    ) -> Places:
+        def draw(lam: Array, key: PRNGKeyArray) -> Places:
+            domain, value = self.problem.domain, unpack(self.problem.parameters, lam)
+            return condition_points(domain, where, self.n_conditions, value, key=key)
 
-        return jax.vmap(draw)(jr.split(key, m))
+        return jax.vmap(draw)(lam, jr.split(key, len(lam)))
 
     def _collocation(
         self, model: AbstractModel, lam: Float[Array, "M p"], *, key: PRNGKeyArray
     ) -> Float[Array, "M N d"]:
-        domain = self.problem.domain
-        if not self.adaptive:
+        domain, box = self.problem.domain, self.problem.parameters
+        if not self.adaptive and isinstance(domain, Box):
             return uniform(domain, (len(lam), self.n_points), key=key)
 
         def gathered(pair: tuple[Array, PRNGKeyArray]) -> Array:
             lam, key = pair
+            value = unpack(box, lam)
+            if not self.adaptive:
+                return uniform(domain, (self.n_points,), value, key=key)
             net = model(lam)
 
             def size(points: Array) -> Float[Array, " c"]:
                 r = self._equation("physics", net, lam, points)
                 return jnp.sqrt(jnp.sum(r.reshape(len(r), -1) ** 2, axis=1))
 
-            return residual_adaptive(size, domain, self.n_points, key=key)
+            return residual_adaptive(size, domain, self.n_points, value, key=key)
 
         return map_lam(gathered, (lam, jr.split(key, len(lam))))
 

@@ -1,5 +1,6 @@
 """Where a loss looks: values of λ, collocation points, initial and boundary points."""
 
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -13,20 +14,54 @@ from .. import _arguments as checks
 from .._arguments import Count, CountOrZero, MayBeEmpty, checked
 from ..box import Box
 from ..problems.conditions import Where
+from ..problems.mapped import Mapped
 
 Shape = CountOrZero | MayBeEmpty[tuple[CountOrZero, ...]]
 
 
+# Of so many points for each that is wanted, those are drawn that spread evenly over the
+# image of a box.
+_CHOICE = 16
+
+
 @checked
-def uniform(box: Box, shape: Shape, *, key: PRNGKeyArray) -> Float[Array, "*shape d"]:
+def uniform(
+    domain: Box | Mapped,
+    shape: Shape,
+    lam: Float[Array, "*p"] | None = None,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, "*shape d"]:
     """Points uniform in physical units, log axes included (paper A.5).
 
     They lie inside of the box, never at its ends, where an equation may be singular.
 
+    Args:
+        domain: a box, or the image of one.
+        shape: how many points.
+        lam: λ of shape () for one parameter, else (p,), for a `Mapped` domain.
+        key: a JAX random key.
+
     >>> uniform(Box(t=(0, 1), x=(-1, 1)), (5,), key=jr.key(0)).shape
     (5, 2)
     """
-    return _inside(box, box.linear().unscale(_cube(shape, len(box), key)))
+    if isinstance(domain, Box):
+        return _inside(domain, domain.linear().unscale(_cube(shape, len(domain), key)))
+    sizes = shape if isinstance(shape, tuple) else (shape,)
+    n = math.prod(sizes)
+    first, second = jr.split(key)
+    points, log_size = _image(domain, lam, _CHOICE * n, key=first)
+    score = log_size + jr.gumbel(second, log_size.shape, log_size.dtype)
+    return points[jax.lax.top_k(score, n)[1]].reshape(*sizes, len(domain))
+
+
+def _image(
+    domain: Mapped, lam: Array | None, n: int, *, key: PRNGKeyArray
+) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+    """The images of random points of the box, and by how much each is stretched."""
+    s = uniform(domain.reference, (n,), key=key)
+    x, jacobian = jax.vmap(domain.frame, in_axes=(0, None))(s, _wanted(domain, lam))
+    return x, jnp.log(jnp.abs(jnp.linalg.det(jacobian)))
 
 
 def _inside(box: Box, points: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
@@ -93,18 +128,6 @@ def chebyshev_nodes(box: Box, counts: tuple[Count, ...]) -> Float[Array, "n d"]:
     return box.unscale(jnp.stack([axis.ravel() for axis in grid], axis=-1))
 
 
-def lattice(n: int, d: int) -> Float[np.ndarray, "n d"]:
-    """Points that fill the unit cube evenly, the same every time.
-
-    Multiples, modulo 1, of the powers of an irrational number: for d = 1, of the
-    golden ratio. (The sequence R_d of Roberts 2018.)
-    """
-    root = 2.0
-    for _ in range(64):
-        root = (1 + root) ** (1 / (d + 1))
-    return (0.5 + np.outer(np.arange(n), root ** -np.arange(1.0, d + 1))) % 1
-
-
 class Places(eqx.Module):
     """Points of a condition, and the outward unit normals there.
 
@@ -118,12 +141,18 @@ class Places(eqx.Module):
 
 @checked
 def condition_points(
-    domain: Box, where: Where, n: Count, *, key: PRNGKeyArray
+    domain: Box | Mapped,
+    where: Where,
+    n: Count,
+    lam: Float[Array, "*p"] | None = None,
+    *,
+    key: PRNGKeyArray,
 ) -> Places:
     """Random points where a condition holds, as many on each of its faces.
 
-    They are a Latin hypercube in the coordinates that are free. Of a condition at a
-    point there is only that one.
+    They are a Latin hypercube in the coordinates that are free; on the faces of a
+    `Mapped` domain, evenly spread for the given λ. Of a condition at a point there is
+    only that one.
 
     >>> from hyperpinn_eqx.problems.conditions import Where
     >>> box = Box(t=(0, 1), x=(-1, 1))
@@ -133,18 +162,65 @@ def condition_points(
     """
     if where.at is not None and None not in where.at:
         n = 1
-    points = _inside(domain, latin_hypercube(domain.linear(), n, key=key))
-    return Places(*normals(domain, where, points))
+    box = domain.reference
+    if isinstance(domain, Box) or where.at is not None:
+        points = _inside(box, latin_hypercube(box.linear(), n, key=key))
+        return placed(domain, where, points, lam)[0]
+    first, second = jr.split(key)
+    faces = len(where.faces)
+    each = -(-n // faces)
+    many = latin_hypercube(box.linear(), _CHOICE * each * faces, key=first)
+    places, area = placed(domain, where, _inside(box, many), lam)
+    # On each face a draw without replacement, by area.
+    score = jnp.log(area) + jr.gumbel(second, area.shape, area.dtype)
+    _, chosen = jax.lax.top_k(score.reshape(-1, faces).T, each)
+    rows = (chosen.T * faces + jnp.arange(faces, dtype=chosen.dtype)[None]).ravel()[:n]
+    return jax.tree.map(lambda a: a[rows], places)
 
 
-def normals(
+def placed(
+    domain: Box | Mapped,
+    where: Where,
+    s: Float[Array, "n d"],
+    lam: Float[Array, "*p"] | None,
+    *,
+    each: bool = False,
+) -> tuple[Places, Float[Array, " n"]]:
+    """Points of the reference box moved to where a condition holds, and then mapped.
+
+    Args:
+        domain: the domain.
+        where: the condition's places.
+        s: points of the reference box.
+        lam: λ, for a `Mapped` domain.
+        each: whether every point has a λ of its own, with a first axis for them.
+
+    Returns:
+        The places, and the area that a unit of the box has there.
+    """
+    s, normal = _held(domain.reference, where, s)
+    if isinstance(domain, Box):
+        return Places(s, normal), jnp.ones(len(s), s.dtype)
+    lam = _wanted(domain, lam)
+    face = jax.vmap(domain.face, in_axes=(0, 0 if each else None, 0))
+    x, normal, area = face(s, lam, normal)
+    return Places(x, normal), area
+
+
+def _wanted(domain: Mapped, lam: Array | None) -> Array:
+    if lam is None:
+        raise ValueError(f"lam = None, expected the λ at which to take {domain}")
+    return lam
+
+
+def _held(
     domain: Box, where: Where, points: Float[Array, "n d"]
 ) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
-    """Points of the domain moved to where a condition holds, and the normals there."""
+    """Points of a box moved to where a condition holds, and the normals there."""
     held, normal = np.full(points.shape, np.nan), np.zeros(points.shape)
     if where.at is not None:
         held[:] = [np.nan if value is None else value for value in where.at]
-    else:
+    elif where.faces:
         axis = np.array([domain.names.index(name) for name, _ in where.faces])
         value = np.array([value for _, value in where.faces])
         sign = np.where(value == np.array(domain.low)[axis], -1.0, 1.0)
@@ -159,8 +235,9 @@ def normals(
 @checked
 def residual_adaptive(
     residual: Callable[[Float[Array, "c d"]], Float[Array, " c"]],
-    box: Box,
+    domain: Box | Mapped,
     n: Count,
+    lam: Float[Array, "*p"] | None = None,
     *,
     candidates: Count = 4096,
     key: PRNGKeyArray,
@@ -173,8 +250,9 @@ def residual_adaptive(
 
     Args:
         residual: its values at candidates of shape (c, d).
-        box: the domain.
+        domain: a box, or the image of one.
         n: how many points to draw, at most `candidates`.
+        lam: λ, for a `Mapped` domain, see `uniform`.
         candidates: how many to choose from.
         key: a JAX random key.
 
@@ -185,12 +263,19 @@ def residual_adaptive(
     if n > candidates:
         raise ValueError(f"n = {n}, expected at most candidates = {candidates}")
     point_key, draw_key = jr.split(key)
-    points = uniform(box, (candidates,), key=point_key)
+    if isinstance(domain, Box):
+        points, log_size = uniform(domain, (candidates,), key=point_key), None
+    else:
+        points, log_size = _image(domain, lam, candidates, key=point_key)
     r = jnp.abs(
         checks.array("residual(points)", residual(points), candidates, finite=True)
     )
     # The largest n of log p + Gumbel noise are a draw without replacement.
-    score = jnp.log(r / jnp.mean(r) + 1) + jr.gumbel(draw_key, r.shape, r.dtype)
+    size = None if log_size is None else jnp.exp(log_size).astype(r.dtype)
+    score = jnp.log(r / jnp.average(r, weights=size) + 1)
+    if size is not None:
+        score += jnp.log(size)
+    score += jr.gumbel(draw_key, r.shape, r.dtype)
     return points[jax.lax.top_k(score, n)[1]]
 
 

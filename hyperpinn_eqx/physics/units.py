@@ -1,5 +1,6 @@
 """A family in units of its own: coordinates, fields and residuals all of order one."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,13 +11,14 @@ from jaxtyping import Array, Float, Float64
 
 from .. import _programs as programs
 from .._arguments import Positive, checked
-from ..box import Box
+from ..box import Box, lattice, unpack
 from ..networks.jets import Jet, with_normal
-from ..problems.base import AbstractPDE, unpack
+from ..problems.base import AbstractPDE
 from ..problems.conditions import Where
+from ..problems.mapped import Mapped
 from ..problems.recorded import Channels, arranged, method, numbers, prescribed, use_of
 from .observations import Observations
-from .sampling import lattice, normals
+from .sampling import placed
 
 _PLACES = 256
 
@@ -32,6 +34,7 @@ class Dimensionless(AbstractPDE):
         problem: the family in the units of its author.
         means: of each field the value that becomes 0.
         halves: how far each field is from that, typically.
+        extent: the box that holds the domain.
         sizes: for the residual, called "physics", and for each condition, of each
             number that it returns where the fields and all derivatives are typical. A
             condition that prescribes nothing has none.
@@ -40,11 +43,26 @@ class Dimensionless(AbstractPDE):
     problem: AbstractPDE
     means: tuple[float, ...]
     halves: tuple[float, ...]
+    extent: Box
     sizes: dict[str, tuple[float, ...]]
 
     @property
-    def domain(self) -> Box:  # type: ignore[override]
-        box = self.problem.domain
+    def domain(self) -> Box | Mapped:  # type: ignore[override]
+        mapped, box = self.problem.domain, self.extent
+        if isinstance(mapped, Box):
+            return self.bounds
+        zero = np.array([_scaled(box, name, 0.0) for name in box.names])
+        rates = 1 / np.array([*_lengths(box).values()])
+
+        def scaled(s: Array, lam: Array) -> Array:
+            x = mapped.at(s, lam)
+            return x * rates.astype(x.dtype) + zero.astype(x.dtype)
+
+        return Mapped(mapped.reference, mapped.names, scaled)
+
+    @property
+    def bounds(self) -> Box:
+        box = self.extent
         ranges = {}
         for name, (low, high, *kind) in box.ranges().items():
             ends = (_scaled(box, name, end) for end in (low, high))
@@ -63,6 +81,8 @@ class Dimensionless(AbstractPDE):
     @property
     def conditions(self) -> dict[str, Where]:
         box = self.problem.domain
+        if isinstance(box, Mapped):
+            return self.problem.conditions
 
         def scaled(where: Where) -> Where:
             faces = tuple((name, _scaled(box, name, at)) for name, at in where.faces)
@@ -76,7 +96,7 @@ class Dimensionless(AbstractPDE):
 
     def scaled(self, seen: Observations) -> Observations:
         """Observations in these units."""
-        columns, box = seen.columns(self.problem), self.problem.domain
+        columns, box = seen.columns(self.problem), self.extent
         zero = np.array([_scaled(box, name, 0.0) for name in box.names])
         means, halves = np.array(self.means)[columns], np.array(self.halves)[columns]
         points = np.asarray(seen.points) / [*_lengths(box).values()] + zero
@@ -109,7 +129,7 @@ class Dimensionless(AbstractPDE):
         self, u: Jet, words: frozenset[str], mean: float, half: float, normal: bool
     ) -> Jet:
         """The jet of one field in the units of its author."""
-        box = self.problem.domain
+        box = self.extent
         lengths = _lengths(box)
         wanted = words - {"", "n"} | (frozenset(box.names) if normal else frozenset())
         slopes = {
@@ -124,7 +144,7 @@ class Dimensionless(AbstractPDE):
         return with_normal(jet, box.names, across / jnp.linalg.norm(across))
 
     def _physical(self, tx: Float[Array, " d"]) -> Float[Array, " d"]:
-        box = self.problem.domain
+        box = self.extent
         box.check_resolved(tx.dtype)
         zero = [0.0 if log else low for low, log in zip(box.low, box.log, strict=True)]
         length = list(_lengths(box).values())
@@ -144,9 +164,10 @@ def dimensionless(
     Where these are all the same or tell nothing, or where a source or a prescribed
     slope makes more of it, a field is as large as what balances these, or the other
     fields, in an equation or a condition. The size of an equation is the root of the
-    sum of squares of its terms, each with the field and its derivatives at half a range
-    over a range of the coordinate; of all places, λ and values, the median. If there is
-    a source, and its root mean square is larger, it is that.
+    sum of squares of its terms for a typical field: a wave of half a range, of which
+    half a period fills the range of a coordinate; of all places, λ and values, the
+    median. So a residual says how large an error of the field it stands for, whatever
+    its source.
 
     Args:
         problem: the family.
@@ -169,19 +190,22 @@ class _Rows:
         self,
         problem: AbstractPDE,
         name: str,
-        points: Float64[Array, "n d"],
+        s: Float64[Array, "n d"],
         lams: Float64[Array, "n p"],
+        box: Box,
     ):
-        box, self.k = problem.domain, len(problem.fields)
+        domain, self.k = problem.domain, len(problem.fields)
         self.name, self.call = name, Channels(problem, name)
-        normal = jnp.zeros_like(points)
-        if name != "physics":
-            points, normal = normals(box, problem.conditions[name], points)
-        self.at = points, unpack(problem.parameters, lams), normal
+        where = Where() if name == "physics" else problem.conditions[name]
+        values = unpack(problem.parameters, lams)
+        move = functools.partial(placed, domain, where, each=True)
+        places, _ = programs.call(move, s, values)
+        points, normal = places.point, places.normal
+        self.at = points, values, normal
         self.field = np.array([field for field, _ in self.call.columns], int)
         self.words = [word for _, word in self.call.columns]
         self.values = np.array([word == "" for word in self.words], bool)
-        self.rates = 1 / np.array([*_lengths(box).values()])
+        self.rates = np.pi / np.array([*_lengths(box).values()])
         self.names, self.across = box.names, np.abs(np.asarray(normal))
         self.units = self._units(self.rates)
         # Each number in its own direction, the same for every method.
@@ -234,14 +258,10 @@ class _Rows:
         )
 
     def size(self, means: np.ndarray, halves: np.ndarray) -> tuple[float, ...]:
-        """The typical size of each number's terms, or of its source if that is more."""
+        """The typical size of each number's terms."""
         terms = self._jacobian(means, halves) * self.units[:, None]
         sums = np.sqrt(np.sum((terms * halves[self.field]) ** 2, axis=-1))
-        # What no field changes anywhere is no equation, whatever its source.
-        return tuple(
-            max(_typical(np.median, row), source) if np.any(row > 0) else 0.0
-            for row, (source, _) in zip(sums.T, self.sources(means), strict=True)
-        )
+        return tuple(_typical(np.median, row) for row in sums.T)
 
     def _jacobian(
         self, means: np.ndarray, halves: np.ndarray
@@ -280,10 +300,11 @@ class _Search:
         d, box = len(problem.domain), problem.parameters
         cube = lattice(_PLACES // 2, d + len(box))
         cube = np.concatenate([2 * cube - 1, 1 - 2 * cube])
-        points = programs.call(problem.domain.unscale, cube[:, :d])
+        s = programs.call(problem.domain.reference.unscale, cube[:, :d])
         lams = programs.call(box.unscale, cube[:, d:])
         names = ("physics", *problem.conditions)
-        every = [_Rows(problem, name, points, lams) for name in names]
+        self.extent = problem.bounds
+        every = [_Rows(problem, name, s, lams, self.extent) for name in names]
         self.rows = [rows for rows in every if rows.call.size]
         self.given = np.full(self.k, np.nan)
         if isinstance(scale, Mapping):
@@ -320,7 +341,11 @@ class _Search:
                     "and their derivatives, expected positive and finite numbers"
                 )
         return Dimensionless(
-            self.problem, tuple(means.tolist()), tuple(halves.tolist()), sizes
+            self.problem,
+            tuple(means.tolist()),
+            tuple(halves.tolist()),
+            self.extent,
+            sizes,
         )
 
     def _prescribed(self) -> tuple[np.ndarray, np.ndarray]:

@@ -1,17 +1,20 @@
 """What can be said before any training: is a problem whole, and does it agree."""
 
+import functools
 import itertools
 import warnings
 from collections.abc import Iterator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64
 
 from .. import _programs as programs
-from ..problems.base import AbstractPDE, unpack
+from ..box import Box, lattice, unpack
+from ..problems.base import AbstractPDE
+from ..problems.mapped import Mapped
 from ..problems.recorded import Channels, Use, prescribed, use_of
-from .sampling import lattice
 
 # Places at a corner, each with a λ of its own.
 _PLACES = 16
@@ -24,8 +27,9 @@ def look_at(problem: AbstractPDE) -> None:
 
     Raises:
         AttributeError: a method asks a jet for something that is no derivative.
-        ValueError: a method returns something else than numbers, or `residual` does not
-            contain a field.
+        ValueError: a method returns something else than numbers, `residual` does not
+            contain a field, a map folds, or a condition is on a face of which the map
+            leaves nothing.
 
     Warns:
         UserWarning: fewer conditions at the initial time than the equation has
@@ -40,13 +44,29 @@ def look_at(problem: AbstractPDE) -> None:
                 f"{type(problem).__name__}.residual does not contain the field "
                 f"{field!r}, expected all of {', '.join(problem.fields)}"
             )
+    _check_map(problem, uses)
     for message in (*_missing(problem, uses), *_contradictions(problem, uses)):
         warnings.warn(f"{type(problem).__name__}: {message}", stacklevel=5)
 
 
+def _check_map(problem: AbstractPDE, uses: dict[str, Use]) -> None:
+    domain = problem.domain
+    if isinstance(domain, Box):
+        return
+    domain.bounds(problem.parameters)
+    for name, where in problem.conditions.items():
+        for face in where.faces:
+            if uses[name].size and domain.collapsed(*face, problem.parameters):
+                raise ValueError(
+                    f"condition {name!r} holds on {face[0]} = {face[1]:g}, expected "
+                    f"another face of {domain}: the map leaves nothing of that one"
+                )
+
+
 def _missing(problem: AbstractPDE, uses: dict[str, Use]) -> Iterator[str]:
     """Faces that no condition is about, and fields known up to a constant."""
-    box, inside = problem.domain, uses["physics"]
+    domain, inside = problem.domain, uses["physics"]
+    box = domain.reference
     there: dict[tuple[str, float], list[str]] = {}
     for name, where in problem.conditions.items():
         for face in where.faces:
@@ -55,8 +75,13 @@ def _missing(problem: AbstractPDE, uses: dict[str, Use]) -> Iterator[str]:
     for name, low, high, periodic in zip(
         box.names, box.low, box.high, box.periodic, strict=True
     ):
+        # The axes of a map mix all coordinates but the time.
+        letters = {name}
+        if isinstance(domain, Mapped) and name != "t":
+            letters = {*domain.names} - {"t"}
         orders = [
-            max((w.count(name) for w in words), default=0) for words in inside.words
+            max((w.count(x) for w in words for x in letters), default=0)
+            for words in inside.words
         ]
         if periodic or low == high or not any(orders):
             continue
@@ -72,6 +97,9 @@ def _missing(problem: AbstractPDE, uses: dict[str, Use]) -> Iterator[str]:
                 )
             continue
         bare = [end for end, names in at.items() if not names]
+        if isinstance(domain, Mapped):
+            lost = functools.partial(domain.collapsed, parameters=problem.parameters)
+            bare = [end for end in bare if not lost(name, end)]
         if len(bare) > (max(orders) == 1):
             faces = " and ".join(f"{name} = {end:g}" for end in bare)
             yield f"no condition at {faces}; {silence}"
@@ -85,7 +113,7 @@ def _missing(problem: AbstractPDE, uses: dict[str, Use]) -> Iterator[str]:
 
 def _contradictions(problem: AbstractPDE, uses: dict[str, Use]) -> Iterator[str]:
     """Pairs of conditions that prescribe different values where their faces meet."""
-    box = problem.domain
+    domain, box = problem.domain, problem.domain.reference
     faces = [
         (name, face)
         for name, where in problem.conditions.items()
@@ -107,6 +135,8 @@ def _contradictions(problem: AbstractPDE, uses: dict[str, Use]) -> Iterator[str]
             points = inside
             for coordinate, end in at.items():
                 points = points.at[:, box.names.index(coordinate)].set(end)
+            if isinstance(domain, Mapped):
+                points = jax.vmap(domain.at)(points, values)
             return prescribed(methods[name], points, values)
 
         every = [known(name, **{x: a}) for name, (x, a) in faces]

@@ -11,10 +11,11 @@ from .. import _arguments as checks
 from ..box import Box
 from .conditions import Where
 from .conditions import condition as condition
+from .mapped import Mapped
 
 
 class AbstractPDE(eqx.Module):
-    """A family of equations N[u; λ] = 0 on a box, for λ in another box.
+    """A family of equations N[u; λ] = 0 on a domain, for λ in a box.
 
     Subclass it to describe your own equation; samplers, losses, training and metrics
     take any instance. It has a method `residual`, and a method for every condition,
@@ -25,8 +26,9 @@ class AbstractPDE(eqx.Module):
     `family_error` and `plot_slices` ask: one array, or a tuple with one for each field.
 
     Attributes:
-        domain: the coordinates and their ranges, e.g. `Box(t=(0, 1), x=(-1, 1))`. Names
-            have one letter. A periodic coordinate has no faces.
+        domain: the coordinates and their ranges, e.g. `Box(t=(0, 1), x=(-1, 1))`, or
+            the image of a box, see `Mapped`. Names of coordinates have one letter. A
+            periodic coordinate has no faces.
         parameters: the range of λ, e.g. `Box(nu=(1e-3, 1e-1, "log"))`.
         fields: the names of the unknowns, one by default.
 
@@ -54,12 +56,12 @@ class AbstractPDE(eqx.Module):
     start walls
     """
 
-    domain: eqx.AbstractClassVar[Box]
+    domain: eqx.AbstractClassVar[Box | Mapped]
     parameters: eqx.AbstractClassVar[Box]
     fields: ClassVar[tuple[str, ...]] = ("u",)
 
     def __check_init__(self) -> None:
-        checks.instance("domain", self.domain, Box)
+        checks.instance("domain", self.domain, (Box, Mapped))
         checks.instance("parameters", self.parameters, Box)
         checks.instance("fields", self.fields, (tuple, list))
         names = self.domain.names
@@ -78,7 +80,7 @@ class AbstractPDE(eqx.Module):
                     f"a condition is called {name!r}, expected another name: the "
                     "history has that for something else"
                 )
-            _check_place(name, where, self.domain)
+            _check_place(name, where, self.domain.reference)
 
     @abc.abstractmethod
     def residual(self, u: Any, tx: Float[Array, " d"], lam: Float[Array, "*p"]) -> Any:
@@ -90,6 +92,15 @@ class AbstractPDE(eqx.Module):
             tx: the point, shape (d,).
             lam: λ in physical units: shape () for one parameter, else (p,).
         """
+
+    @property
+    def bounds(self) -> Box:
+        """The box that holds the domain for every λ: what a main network takes.
+
+        Raises:
+            ValueError: a map that is not finite or folds, see `Mapped`.
+        """
+        return self.domain.bounds(self.parameters)
 
     @property
     def conditions(self) -> dict[str, Where]:
@@ -137,11 +148,6 @@ def _check_place(name: str, where: Where, domain: Box) -> None:
                 f"condition {name!r} holds on {coordinate} = {value:g}, expected a "
                 f"face of {domain}"
             )
-
-
-def unpack(parameters: Box, lam: Float[Array, "... p"]) -> Float[Array, "..."]:
-    """λ as a problem's methods receive it: if there is only one, without its axis."""
-    return lam[..., 0] if len(parameters) == 1 else lam
 
 
 class AbstractODE(eqx.Module):

@@ -14,7 +14,8 @@ class Where:
     """The places of a condition: some faces, or else one point.
 
     Attributes:
-        faces: coordinates by name, each with a value that it has there.
+        faces: coordinates by name, each with a value that it has there. Of a `Mapped`
+            domain, here and below, they are those of the reference box.
         at: a value for every coordinate; None for one that is free.
     """
 
@@ -37,6 +38,8 @@ def condition(
     The method has the form of `residual` and is zero where the condition is met. Its
     name is that of its term in the loss. A method that returns `()` prescribes nothing:
     it says that nothing is meant to be prescribed there.
+
+    On a `Mapped` domain places are named by the coordinates of the reference box.
 
     Args:
         at: a point, with one number for every coordinate; None leaves one free.

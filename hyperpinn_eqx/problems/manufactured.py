@@ -13,6 +13,7 @@ from ..box import Box
 from ..networks.jets import Jet, by_field, jets, with_normal
 from .base import AbstractPDE
 from .conditions import Where
+from .mapped import Mapped
 from .recorded import arranged, method, numbers, use_of
 
 
@@ -45,7 +46,7 @@ class Manufactured(AbstractPDE):
     solution: Callable[[Array, Array], Array] = eqx.field(static=True)
 
     @property
-    def domain(self) -> Box:  # type: ignore[override]
+    def domain(self) -> Box | Mapped:  # type: ignore[override]
         return self.problem.domain
 
     @property

@@ -116,7 +116,7 @@ def train_family(
     if rank is None:
         rank = -(-2 * physical.main.size // n_lam)
     # The same weights, over coordinates from 0 to 1.
-    shape = MainNetSpec(physical.main.sizes, problem.domain)
+    shape = MainNetSpec(physical.main.sizes, problem.bounds)
     model = with_main(physical, shape)
     newton_loss = PINNLoss(
         problem,
@@ -234,7 +234,7 @@ def _untrained(
     *,
     key: PRNGKeyArray,
 ) -> HyperPINN:
-    domain, k = problem.problem.domain, len(problem.fields)
+    domain, k = problem.extent, len(problem.fields)
     simple = k == 1 and len(domain) <= 2 and len(problem.parameters) == 1
     main = main or ((8, 8, 8) if simple else (16, 16, 16))
     hidden = hidden or ((16, 16, 8) if simple else (24, 24, 12))

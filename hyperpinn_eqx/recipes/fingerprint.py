@@ -1,6 +1,7 @@
 """What a family of equations is, in short texts that two processes can compare."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from ..box import Box
 from ..problems.base import AbstractPDE
 from ..problems.recorded import Channels
 
@@ -31,7 +33,8 @@ def fingerprint(problem: AbstractPDE) -> dict[str, Any]:
         "parameters": str(problem.parameters),
         "fields": [*problem.fields],
         "conditions": {name: str(place) for name, place in where.items()},
-        "programs": {name: _computed(problem, name) for name in ("physics", *where)},
+        "programs": {name: _computed(problem, name) for name in ("physics", *where)}
+        | _map(problem),
     }
 
 
@@ -47,13 +50,29 @@ def digest(arrays: PyTree) -> str:
 def _computed(problem: AbstractPDE, name: str) -> str:
     """A hash of what a method uses, and of the program that JAX makes of it."""
     channels = Channels(problem, name)
-    kind = jnp.result_type(float)
-    p = len(problem.parameters)
+    point, lam = _inputs(problem)
+    values = jax.ShapeDtypeStruct((len(channels.columns),), point.dtype)
+    return _hash(channels, (values, point, lam, point), str(channels.columns))
+
+
+def _map(problem: AbstractPDE) -> dict[str, str]:
+    """A hash of the program that makes a domain of a box."""
+    if isinstance(problem.domain, Box):
+        return {}
+    return {"map": _hash(problem.domain.at, _inputs(problem))}
+
+
+def _inputs(
+    problem: AbstractPDE,
+) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """What a point and λ look like."""
+    kind, p = jnp.result_type(float), len(problem.parameters)
     point = jax.ShapeDtypeStruct((len(problem.domain),), kind)
-    lam = jax.ShapeDtypeStruct(() if p == 1 else (p,), kind)
-    values = jax.ShapeDtypeStruct((len(channels.columns),), kind)
-    shapes = (values, point, lam, point)
-    traced = jax.make_jaxpr(channels)(*shapes)
+    return point, jax.ShapeDtypeStruct(() if p == 1 else (p,), kind)
+
+
+def _hash(function: Callable, shapes: tuple, text: str = "") -> str:
+    traced = jax.make_jaxpr(function)(*shapes)
 
     def program(consts: list, *args: Any) -> Any:
         return jax.core.eval_jaxpr(traced.jaxpr, consts, *args)
@@ -64,5 +83,5 @@ def _computed(problem: AbstractPDE, name: str) -> str:
         .trace(traced.consts, *shapes)
         .lower(lowering_platforms=("cpu",))
     )
-    found = hashlib.sha256(f"{channels.columns}{lowered.as_text()}".encode())
+    found = hashlib.sha256(f"{text}{lowered.as_text()}".encode())
     return f"{found.hexdigest()[:16]} {digest(traced.consts)}"

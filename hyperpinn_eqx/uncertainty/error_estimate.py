@@ -1,6 +1,7 @@
 """How far to trust a network at a λ: an estimate of its error without the solution."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float, Float64, PRNGKeyArray
 
 from .. import _programs as programs
 from .._arguments import ArrayLike, Count, TwoOrMore, checked
+from ..box import unpack
 from ..loss import Term
 from ..networks.jets import jets
 from ..networks.main import MainNet, in_float64
@@ -18,7 +20,7 @@ from ..networks.model import AbstractModel, cast
 from ..physics.metrics import FamilyError, errors, physical
 from ..physics.pinn import PINNLoss
 from ..physics.sampling import condition_points, latin_hypercube, uniform
-from ..problems.base import AbstractPDE, unpack
+from ..problems.base import AbstractPDE
 from ..training.linear_system import term_rows
 
 # Of the sum of squares of all entries of the Jacobian: a hundred times round-off.
@@ -83,28 +85,33 @@ def estimate_error(
         lams = unpack(box, latin_hypercube(box, n_lam, key=lam_key))
     values = physical("lams", lams, problem, "M")
     loss = PINNLoss(problem)
-    items: dict[str, Any] = {
-        "physics": uniform(problem.domain, n_points, key=point_key)
-    }
     places = problem.conditions.items()
-    for (name, where), one in zip(places, jr.split(edge_key, len(places)), strict=True):
-        if name in loss.terms:
-            items[name] = condition_points(problem.domain, where, n_edge, key=one)
+    keys = list(jr.split(edge_key, len(places)))
+
+    def draw(lam: Float[Array, " p"]) -> dict[str, Any]:
+        domain, value = problem.domain, unpack(box, lam)
+        points = uniform(domain, n_points, value, key=jr.clone(point_key))
+        items: dict[str, Any] = {"physics": points}
+        for (name, where), one in zip(places, keys, strict=True):
+            if name in loss.terms:
+                own = jr.clone(one)
+                items[name] = condition_points(domain, where, n_edge, value, key=own)
+        return items
+
     columns = jnp.asarray(values.reshape(-1, len(box)))
-    steps = functools.partial(_steps, loss, items)
+    steps = functools.partial(_steps, loss, draw)
     squares, sizes = programs.call(steps, cast(model, jnp.float64), columns)
     return errors(values, problem.fields, np.asarray(squares), np.asarray(sizes))
 
 
 def _steps(
     loss: PINNLoss,
-    items: dict[str, Any],
+    draw: Callable[[Float[Array, " p"]], dict[str, Any]],
     model: AbstractModel,
     lams: Float[Array, "M p"],
 ) -> tuple[Float[Array, "M k"], Float[Array, "M k"]]:
     """For each λ the mean square of the change of each field, and of it after that."""
     names, k = loss.problem.domain.names, len(loss.problem.fields)
-    points = items["physics"]
 
     def values(
         net: MainNet, _: Array, at: Float[Array, "n d"]
@@ -114,7 +121,8 @@ def _steps(
     def one(lam: Array) -> tuple[Array, Array]:
         net = model(lam)
         spec, theta = net.spec, net.flatten()
-        terms, parts = dict(loss.terms), dict(items)
+        terms, parts = dict(loss.terms), draw(lam)
+        points = parts["physics"]
         if (axis := spec.odd_axis) is not None:
             # It vanishes in the middle. Off it, no point sees that it jumps there.
             terms["middle"] = Term(values)

@@ -13,8 +13,7 @@ from jaxtyping import Array, Float
 
 from .. import _arguments as checks
 from .._arguments import ArrayLike, at_least, checked
-from ..box import Box
-from ..physics.sampling import lattice
+from ..box import Box, lattice
 from .posterior import Fit, Posterior, warn
 from .predictions import Prediction, read
 
