@@ -96,6 +96,8 @@ def live_figure(
             f"model has layers {sizes}, expected {wanted[0]} inputs and {wanted[1]} "
             f"output(s) for {problem}"
         )
+    if model.main.hard is not None:
+        raise ValueError("model has conditions built in by Python code, expected none")
     if lam is None:
         lam = model.parameters.unscale(jnp.zeros(len(model.parameters)))
     with precision(dtype_of(model)):

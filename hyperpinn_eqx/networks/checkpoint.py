@@ -86,8 +86,8 @@ def load(
 
     Raises:
         ValueError: not such a file, damaged, of another format version, of another
-            architecture than `like`, or of a class of your own without `like`; the
-            message says what differs.
+            architecture than `like`, or of a class of your own or with conditions
+            built in, without `like`; the message says what differs.
         FileNotFoundError: no such file.
     """
     head, content = files.read(path, _FORMAT)
@@ -132,12 +132,13 @@ def _plain(name: str, data: dict | None) -> Any:
 def _model(config: dict, content: bytes, like: AbstractModel | MainNet | None) -> Any:
     """The model that a file holds, if it is one like that."""
     skeleton: Any = like
-    if "fields" not in config:
+    if "fields" not in config and "hard" not in config["main"]:
         skeleton = _skeleton(config, content)
     elif like is None:
+        code = config.get("main", {}).get("hard", config["class"])
         raise ValueError(
-            f"like = None, expected a model of the class {config['class']}, which is "
-            "not one of this package: pass one of the same shape"
+            f"like = None, expected a model of the same shape: this one needs {code}, "
+            "which is not of this package"
         )
     if like is not None:
         _compare(_plain("like", _config(like)), config)

@@ -197,6 +197,16 @@ def _network(net: MainNet, points: Float[Array, "n d"], words: set[Axes]) -> Cha
     outputs = net.spec.outputs
     depth = len(order[-1]) if outputs and any(outputs.log) else 1
     u = _elementwise(lambda v: net.spec.unscale(v, points), last, depth)
+    if net.spec.hard is not None:
+        lam = net.known_lam()
+        known = _nested(lambda p: jnp.stack(net.spec.built_in(p, lam)), points, order)
+        u = {
+            word: known[word][0]
+            + functools.reduce(
+                jnp.add, [known[left][1] * u[right] for left, right in _splits(word)]
+            )
+            for word in order
+        }
     one = net.spec.sizes[-1] == 1
     return {word: column[:, 0] if one else column for word, column in u.items()}
 
@@ -226,6 +236,18 @@ def _elementwise(f: Callable, a: Channels, depth: int) -> Channels:
         )
         channels |= {word: _derivative(slopes, a, word) for word in a if word}
     return channels
+
+
+def _splits(word: Axes) -> list[tuple[Axes, Axes]]:
+    """The ways to share the derivatives of a product among its two factors."""
+    every = itertools.product((True, False), repeat=len(word))
+    return [
+        (
+            tuple(itertools.compress(word, mask)),
+            tuple(itertools.compress(word, [not here for here in mask])),
+        )
+        for mask in every
+    ]
 
 
 def _derivative(f: Channels, g: Channels, word: Axes) -> Array:

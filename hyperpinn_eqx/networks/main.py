@@ -20,6 +20,8 @@ from .._arguments import Count, checked
 from ..box import Box
 
 F = TypeVar("F", bound=Callable)
+# From a point and λ to g and d.
+Hard = Callable[[Float[Array, " d"], Float[Array, "*p"]], tuple[Any, Any]]
 
 
 @checked
@@ -37,6 +39,10 @@ class MainNetSpec:
         odd: a coordinate in which the network is odd by construction: the layers see
             `|x|`, and their output takes the sign of x. Where the solution is known to
             be odd they need to learn only half of it, at no cost.
+        hard: builds conditions in: the network is g(x, λ) + d(x, λ) N(x), where N is
+            what the layers give. From a point, shape (d,), and λ, shape () for one
+            parameter and (p,) for several, to the pair (g, d), each a number, or one
+            for each output; written with `jax.numpy`. Where d is zero, u is g.
 
     Raises:
         ValueError: fewer than two sizes, ranges that do not fit, or an `odd` that is no
@@ -52,6 +58,7 @@ class MainNetSpec:
     outputs: Box | None = None
     bounded: bool = True
     odd: str | None = None
+    hard: Hard | None = None
 
     def __post_init__(self) -> None:
         if len(self.sizes) < 2:
@@ -118,13 +125,46 @@ class MainNetSpec:
 
     def config(self) -> dict:
         """The arguments that make this spec again, as JSON-able data."""
-        config = {
+        config: dict[str, Any] = {
             "sizes": list(self.sizes),
             "inputs": self.inputs.ranges(),
             "outputs": None if self.outputs is None else self.outputs.ranges(),
             "bounded": self.bounded,
         }
-        return config if self.odd is None else {**config, "odd": self.odd}
+        if self.odd is not None:
+            config["odd"] = self.odd
+        if self.hard is not None:
+            # Its name only: code is not data.
+            config["hard"] = getattr(self.hard, "__qualname__", repr(type(self.hard)))
+        return config
+
+    def built_in(
+        self, points: Float[Array, "n d"], lam: Float[Array, "*p"]
+    ) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
+        """What `hard` returns at n points: g and d.
+
+        Raises:
+            ValueError: something else than two numbers, or two for each output.
+        """
+        k = self.sizes[-1]
+
+        def one(point: Array) -> tuple[Array, ...]:
+            pair = self.hard(point, lam)  # type: ignore[misc]
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise ValueError(f"hard(x, lam) = {pair}, expected the pair (g, d)")
+            parts = [
+                jnp.stack(part) if isinstance(part, tuple | list) else jnp.asarray(part)
+                for part in pair
+            ]
+            if any(part.shape not in ((), (k,)) for part in parts):
+                shapes = [part.shape for part in parts]
+                raise ValueError(
+                    f"hard(x, lam) has shapes {shapes}, expected () or ({k},)"
+                )
+            return tuple(jnp.broadcast_to(p, (k,)).astype(points.dtype) for p in parts)
+
+        g, d = jax.vmap(one)(points)
+        return g, d
 
     @classmethod
     def from_config(cls, config: dict) -> "MainNetSpec":
@@ -134,6 +174,11 @@ class MainNetSpec:
             ValueError: `config` is not what the method of that name returns.
         """
         try:
+            if "hard" in config:
+                raise ValueError(
+                    f"hard = {config['hard']}, a function, expected a network of that "
+                    "shape to take it from"
+                )
             inputs, outputs = Box(**config["inputs"]), config["outputs"]
             made = {"inputs": inputs, "outputs": outputs and Box(**outputs)}
             return cls(**config | made | {"sizes": tuple(config["sizes"])})
@@ -175,10 +220,12 @@ class MainNet(eqx.Module):
         weights: matrices W₁, W₂, …, of the shapes that `spec` has.
         biases: vectors b₁, b₂, …, in the same precision.
         spec: the shape of the network.
+        lam: λ, shape (p,), for a spec with conditions built in; `model(lam)` sets it.
 
     Raises:
         ValueError: weights and biases are of several precisions; of a call, a point is
-            outside a bounded domain (checked when it is not being traced).
+            outside a bounded domain (checked when it is not being traced), or λ is
+            missing.
 
     >>> spec = MainNetSpec((2, *6 * (8,), 1), Box(t=(0, 1), x=(-1, 1)))
     >>> net = spec.init(key=jr.key(0))
@@ -189,6 +236,7 @@ class MainNet(eqx.Module):
     weights: tuple[Float[Array, "_ _"], ...]
     biases: tuple[Float[Array, " _"], ...]
     spec: MainNetSpec = eqx.field(static=True)
+    lam: Float[Array, " p"] | None = None
 
     @checked
     def __init__(
@@ -196,7 +244,9 @@ class MainNet(eqx.Module):
         weights: Sequence[ArrayLike],
         biases: Sequence[ArrayLike],
         spec: MainNetSpec,
+        lam: Float[ArrayLike, " p"] | None = None,
     ):
+        self.lam = None if lam is None else jnp.asarray(lam)
         self.weights = _arrays("weights", weights, spec.shapes)
         self.biases = _arrays("biases", biases, [shape[:1] for shape in spec.shapes])
         self.spec = spec
@@ -227,7 +277,30 @@ class MainNet(eqx.Module):
             h = jnp.tanh(jax.lax.dot(w, h) + b)
         out = jax.lax.dot(self.weights[-1], h) + self.biases[-1]
         out = self.spec.unscale(out, point)
+        if self.spec.hard is not None:
+            g, d = self.spec.built_in(point[None], self.known_lam())
+            out = g[0] + d[0] * out
         return out[0] if self.spec.sizes[-1] == 1 else out
+
+    def known_lam(self) -> Float[Array, "*p"]:
+        """λ as functions of a problem get it.
+
+        Raises:
+            ValueError: the network has none.
+        """
+        if self.lam is None:
+            raise ValueError("lam = None, expected the λ of this network: model(lam)")
+        lam = self.lam.astype(self.dtype)
+        return lam[0] if len(lam) == 1 else lam
+
+    def replaced(self, theta: Float[Array, " P"]) -> "MainNet":
+        """The same network with other weights."""
+        net = self.spec.unflatten(theta)
+        return MainNet(net.weights, net.biases, self.spec, self.lam)
+
+    def at(self, lam: Float[Array, " p"]) -> "MainNet":
+        """The same network for another λ."""
+        return MainNet(self.weights, self.biases, self.spec, lam)
 
     def flatten(self) -> Float[Array, " P"]:
         """All weights as one vector θ, the inverse of `MainNetSpec.unflatten`."""

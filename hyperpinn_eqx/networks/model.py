@@ -42,8 +42,9 @@ class AbstractModel(eqx.Module):
         """
         dtype = dtype_of(self)
         with precision(dtype):
-            value = self.parameters.parameter(lam)
-            return self.generate(self.parameters.scale(value.astype(dtype)))
+            value = self.parameters.parameter(lam).astype(dtype)
+            net = self.generate(self.parameters.scale(value))
+            return net if net.spec.hard is None else net.at(value)
 
     @abc.abstractmethod
     def generate(self, scaled: Float[Array, " p"]) -> MainNet:
@@ -109,7 +110,12 @@ def count_parameters(tree: object) -> int:
     >>> count_parameters(spec.init(key=jax.random.key(0)))
     393
     """
-    leaves = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
+
+    def weights(part: object) -> object:
+        return (part.weights, part.biases) if isinstance(part, MainNet) else part
+
+    own = jax.tree.map(weights, tree, is_leaf=lambda part: isinstance(part, MainNet))
+    leaves = jax.tree.leaves(eqx.filter(own, eqx.is_inexact_array))
     return sum(leaf.size for leaf in leaves)
 
 

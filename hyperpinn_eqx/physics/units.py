@@ -13,6 +13,7 @@ from .. import _programs as programs
 from .._arguments import Positive, checked
 from ..box import Box, lattice, unpack
 from ..networks.jets import Jet, with_normal
+from ..networks.main import Hard
 from ..problems.base import AbstractPDE
 from ..problems.conditions import Where
 from ..problems.mapped import Mapped
@@ -142,6 +143,22 @@ class Dimensionless(AbstractPDE):
             return jet
         across = u.normal / jnp.array([*lengths.values()], u.normal.dtype)
         return with_normal(jet, box.names, across / jnp.linalg.norm(across))
+
+    def hard(self, form: Hard) -> Hard:
+        """A network with conditions built in, in these units."""
+        means, halves = np.array(self.means), np.array(self.halves)
+
+        def scaled(tx: Array, lam: Array) -> tuple[Array, Array]:
+            parts = [
+                jnp.stack(part) if isinstance(part, tuple | list) else jnp.asarray(part)
+                for part in form(self._physical(tx), lam)
+            ]
+            g, d = (jnp.broadcast_to(p, means.shape).astype(tx.dtype) for p in parts)
+            mean, half = jnp.asarray(means, tx.dtype), jnp.asarray(halves, tx.dtype)
+            # The layers give u*, of which the mean is zero.
+            return (g - (1 - d) * mean) / half, d
+
+        return scaled
 
     def _physical(self, tx: Float[Array, " d"]) -> Float[Array, " d"]:
         box = self.extent

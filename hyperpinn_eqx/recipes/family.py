@@ -17,7 +17,7 @@ from jaxtyping import PRNGKeyArray
 from .._arguments import Count, NonNegative, Positive, TwoOrMore, checked
 from ..loss import Loss
 from ..networks.hyper import HyperPINN
-from ..networks.main import MainNetSpec, in_float64
+from ..networks.main import Hard, MainNetSpec, in_float64
 from ..networks.model import cast
 from ..physics.observations import Observations
 from ..physics.pinn import PINNLoss
@@ -29,7 +29,7 @@ from ..training.gauss_newton import GaussNewton
 from ..training.journal import Journal
 from ..training.result import FitResult, converting
 from ..training.run import run
-from .fingerprint import digest, fingerprint
+from .fingerprint import digest, fingerprint, program
 from .held_out import UntilLevel
 
 # Of families with exact solutions, errors of a hundredth begin at such a held-out loss.
@@ -52,6 +52,7 @@ def train_family(
     rank: Count | None = None,
     scale: Positive | Mapping[str, Positive] | None = None,
     weights: Mapping[str, NonNegative] | None = None,
+    hard: Hard | None = None,
     key: PRNGKeyArray,
     progress: bool = True,
     journal: Journal | None = None,
@@ -86,6 +87,8 @@ def train_family(
             prescribe: one number, or some by name. If None it is found from these and
             from the equation; name it where they do not tell.
         weights: of the terms by name, see `PINNLoss`; 1 for those that are not named.
+        hard: builds conditions into the main network, see `MainNetSpec`; those that it
+            meets may have the weight 0.
         key: a JAX random key.
         progress: whether to show bars.
         journal: keeps the training and goes on from it, see `Journal`. It knows the
@@ -110,13 +113,14 @@ def train_family(
     model_key, adam_key, newton_key, held_key = jr.split(key, 4)
     given, problem = problem, dimensionless(problem, scale, observations)
     seen = None if observations is None else problem.scaled(observations)
-    physical = _untrained(problem, main, hidden, key=model_key)
+    physical = _untrained(problem, main, hidden, hard, key=model_key)
     if n_lam is None:
         n_lam = 32 if len(problem.parameters) == 1 else 64
     if rank is None:
         rank = -(-2 * physical.main.size // n_lam)
     # The same weights, over coordinates from 0 to 1.
-    shape = MainNetSpec(physical.main.sizes, problem.bounds)
+    form = None if hard is None else problem.hard(hard)
+    shape = MainNetSpec(physical.main.sizes, problem.bounds, hard=form)
     model = with_main(physical, shape)
     newton_loss = PINNLoss(
         problem,
@@ -136,6 +140,7 @@ def train_family(
             "scale": scale if scale is None else str(scale),
             "observations": digest(observations),
             "weights": dict(weights or {}),
+            "hard": None if hard is None else program(given, hard),
             "main": physical.main.sizes,
             "hidden": model.trunk.hidden,
             "adam_steps": adam_steps,
@@ -224,13 +229,14 @@ def untrained(
     key: PRNGKeyArray,
 ) -> HyperPINN:
     """A HyperPINN for a family, given the hidden layers of both of its networks."""
-    return _untrained(dimensionless(problem, scale), main, hidden, key=key)
+    return _untrained(dimensionless(problem, scale), main, hidden, None, key=key)
 
 
 def _untrained(
     problem: Dimensionless,
     main: Sequence[int] | None,
     hidden: Sequence[int] | None,
+    hard: Hard | None,
     *,
     key: PRNGKeyArray,
 ) -> HyperPINN:
@@ -239,7 +245,7 @@ def _untrained(
     main = main or ((8, 8, 8) if simple else (16, 16, 16))
     hidden = hidden or ((16, 16, 8) if simple else (24, 24, 12))
     sizes = (len(domain), *main, k)
-    shape = MainNetSpec(sizes, domain, problem.outputs)
+    shape = MainNetSpec(sizes, domain, problem.outputs, hard=hard)
     return HyperPINN(shape, problem.parameters, hidden, key=key)
 
 

@@ -59,7 +59,12 @@ def _map(problem: AbstractPDE) -> dict[str, str]:
     """A hash of the program that makes a domain of a box."""
     if isinstance(problem.domain, Box):
         return {}
-    return {"map": _hash(problem.domain.at, _inputs(problem))}
+    return {"map": program(problem, problem.domain.at)}
+
+
+def program(problem: AbstractPDE, function: Callable) -> str:
+    """A hash of the program that JAX makes of a function of a point and λ."""
+    return _hash(function, _inputs(problem))
 
 
 def _inputs(

@@ -224,13 +224,13 @@ def _curvature(
     From the weights θ a little before, here, and a little after. As Qᵀ r'' for a
     `basis` Q; as Aᵀ r'' for the primal system.
     """
-    spec = model(batch.lam[0]).spec
 
     def one(args: tuple) -> Array:
         lam, items, thetas, q = args
+        net = model(lam)
 
         def rows(theta: Array) -> Float[Array, " K"]:
-            return jnp.concatenate(rows_of(loss, spec.unflatten(theta), lam, items))
+            return jnp.concatenate(rows_of(loss, net.replaced(theta), lam, items))
 
         before, here, after = jax.vmap(rows)(thetas)
         r = (before - 2 * here + after) / _NEAR**2
@@ -275,7 +275,7 @@ def term_rows(
 
     def rows(theta: Array, item: PyTree) -> Float[Array, " k"]:
         alone = jax.tree.map(lambda x: x[None], item)
-        return term.rows(term.residuals(net.spec.unflatten(theta), lam, alone), n)
+        return term.rows(term.residuals(net.replaced(theta), lam, alone), n)
 
     # Item by item: `jacrev` of all rows would cost a factor of their number.
     def with_jacobian(item: PyTree) -> tuple[Array, Array]:

@@ -141,7 +141,7 @@ def _steps(
             right.append((r / scale[None]).ravel())
         step = -_least_squares(jnp.concatenate(rows), jnp.concatenate(right))
         u, change = jax.jvp(
-            lambda theta: values(spec.unflatten(theta), lam, points), (theta,), (step,)
+            lambda theta: values(net.replaced(theta), lam, points), (theta,), (step,)
         )
         u, change = u.reshape(-1, k), change.reshape(-1, k)
         return jnp.mean(change**2, axis=0), jnp.mean((u + change) ** 2, axis=0)
