@@ -15,18 +15,28 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._arguments import ArrayLike, checked
+from ..box import Box, unpack
 from ..dynamics.trajectories import simulate
 from ..networks.hyper import HyperPINN
+from ..networks.jets import jets
 from ..networks.main import precision
 from ..networks.model import cast, dtype_of
-from ..physics.metrics import on_grid
-from ..physics.sampling import uniform
+from ..physics.metrics import images
+from ..physics.sampling import chebyshev_nodes, uniform
 from ..problems.base import AbstractPDE
 from ..problems.burgers import Burgers
 from ..problems.lorenz import Lorenz
 
 _FILES = resources.files(__name__)
-_SCRIPTS = ("network.js", "exact.js", "plot.js", "waves.js", "attractor.js", "start.js")
+_SCRIPTS = (
+    "network.js",
+    "exact.js",
+    "plot.js",
+    "waves.js",
+    "attractor.js",
+    "shape.js",
+    "start.js",
+)
 _COUNT = itertools.count()
 _STATE = (5.0, -5.0, 5.0)  # where trajectories start, as in Figure 5 of the paper
 _LABELS = {
@@ -39,7 +49,10 @@ _LABELS = {
         "The same trajectory of the exact field",
         "Its first component over time, learned and exact",
     ),
+    "shape": ("A field over {} and {} in colours, and its stream lines",),
 }
+# Nodes along each side of the grid whose image is drawn, and the rest that is cut off.
+_NODES, _CUT = (73, 33), 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +81,9 @@ def live_figure(
     """A figure with sliders for λ, drawn by the hypernetwork in the reader's browser.
 
     At every move of a slider the hypernetwork writes a main network, in JavaScript, and
-    that draws the solution: u(t, x) as a heat map and as curves, or a trajectory of the
-    vector field. Of several fields, the reader chooses one. For `Burgers` and `Lorenz`
+    that draws the solution: u(t, x) as a heat map and as curves, a trajectory of the
+    vector field, or, of a `Mapped` domain and of a flow (u, v) without a time, one
+    picture of the domain as λ shapes it, with stream lines. Of several fields, the reader chooses one. For `Burgers` and `Lorenz`
     the exact solution and the error are shown too. The figure first checks itself
     against values that JAX computed.
 
@@ -87,7 +101,7 @@ def live_figure(
     >>> figure.data["model"]["hidden"]
     [32, 32, 32, 16]
     """
-    kind = "attractor" if isinstance(problem, Lorenz) else "waves"
+    kind = _kind(problem)
     fields = ("x", "y", "z") if isinstance(problem, Lorenz) else tuple(problem.fields)
     wanted = (3 if kind == "attractor" else 2, len(fields))
     sizes = model.main.sizes
@@ -102,7 +116,8 @@ def live_figure(
         lam = model.parameters.unscale(jnp.zeros(len(model.parameters)))
     with precision(dtype_of(model)):
         start = model.parameters.parameter(lam)
-    limits = _ranges(model) if kind == "waves" else None
+    grid = _Grid(model, problem) if isinstance(problem, AbstractPDE) else None
+    limits = None if grid is None else grid.ranges(fields, kind)
     data = {
         "kind": kind,
         "equation": {Burgers: "burgers", Lorenz: "lorenz"}.get(type(problem)),
@@ -114,12 +129,16 @@ def live_figure(
         "model": _weights(model),
         "golden": _golden(model, problem),
     }
+    if grid is not None and kind == "shape":
+        data["mesh"] = grid.compressed()
+        for pair in data["golden"]:
+            pair["nodes"] = grid.some(pair["lam"])
     name = f"hpx-live-{next(_COUNT)}"
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     html = f"""<style>{(_FILES / "live.css").read_text("utf-8")}</style>
 <div class="hpx-live" id="{name}">
 <script type="application/json">{text}</script>
-<noscript>{_picture(model, start, fields[0], limits)}</noscript>
+<noscript>{_picture(model, start, fields[0], grid, limits)}</noscript>
 </div>
 <script>{_script()}hpxLive("{name}");</script>"""
     return LiveFigure(html, data)
@@ -173,14 +192,79 @@ def _golden(model: HyperPINN, problem: AbstractPDE | Lorenz) -> list[dict]:
     return pairs
 
 
-def _ranges(model: HyperPINN) -> list[tuple[float, float]]:
-    """The range of each field over the family, symmetric where it takes both signs."""
-    box = model.main.inputs
-    t, x = (np.linspace(*ends, 41) for ends in zip(box.low, box.high, strict=True))
-    along = jnp.tile(jnp.linspace(-1, 1, 5)[:, None], len(model.parameters))
-    lams = model.parameters.unscale(along)
-    u = np.array([on_grid(model(lam), t, x) for lam in lams])
-    return [_round(field) for field in u.reshape(-1, model.main.sizes[-1]).T]
+class _Grid:
+    """The image of a grid, for every λ: what a picture of a domain is drawn on."""
+
+    def __init__(self, model: HyperPINN, problem: AbstractPDE):
+        self.model, self.domain, box = model, problem.domain, problem.domain.reference
+        self.axes = [
+            np.linspace(*row) for row in zip(box.low, box.high, _NODES, strict=True)
+        ]
+        points = np.stack(np.meshgrid(*self.axes, indexing="ij"), axis=-1)
+        self.points = points.reshape(-1, len(box))
+
+    def at(self, lam: Float[ArrayLike, " p"]) -> Float[np.ndarray, "n 2"]:
+        """The nodes for one λ."""
+        with jax.enable_x64(True):
+            value = unpack(self.model.parameters, jnp.asarray(lam, float))
+            return np.asarray(images(self.domain, jnp.asarray(self.points), value))
+
+    def values(self, lam: Float[Array, " p"]) -> Float[np.ndarray, "n k"]:
+        """All fields at the nodes."""
+        u = jets(self.model(lam), self.at(lam), (), self.domain.names).value
+        return np.asarray(u).reshape(len(self.points), -1)
+
+    def ranges(self, fields: tuple[str, ...], kind: str) -> list[tuple[float, float]]:
+        """The range of each field over the family, symmetric where it takes both signs.
+
+        Of a flow, that of its speed comes last.
+        """
+        box = self.model.parameters
+        lams = box.unscale(jnp.tile(jnp.linspace(-1, 1, 5)[:, None], len(box)))
+        u = np.concatenate([self.values(lam) for lam in lams])
+        if kind == "shape" and {"u", "v"} <= {*fields}:
+            speed = np.hypot(*(u[:, fields.index(name)] for name in ("u", "v")))
+            u = np.hstack([u, speed[:, None]])
+        return [_round(field) for field in u.T]
+
+    def compressed(self) -> dict[str, Any]:
+        """The nodes as a sum of few shapes, each times a polynomial in λ."""
+        box = self.model.parameters
+        degrees = [1 if one == other else 9 for one, other in zip(box.low, box.high)]
+        lams = np.asarray(chebyshev_nodes(box, tuple(degrees)))
+        every = np.stack([self.at(lam).T.ravel() for lam in lams], axis=1)
+        left, sizes, right = np.linalg.svd(every, full_matrices=False)
+        rank = int(np.sum(sizes > _CUT * sizes[0]))
+        # Of each, the Chebyshev coefficients along every parameter.
+        series = right[:rank].reshape(rank, *degrees)
+        for axis, degree in enumerate(degrees, start=1):
+            nodes = -np.cos(np.pi * (np.arange(degree) + 0.5) / degree)
+            to = np.linalg.inv(np.polynomial.chebyshev.chebvander(nodes, degree - 1))
+            series = np.moveaxis(np.tensordot(to, series, (1, axis)), 0, axis)
+        return {
+            "shape": list(_NODES),
+            "rank": rank,
+            "degrees": degrees,
+            "basis": _encoded((left[:, :rank] * sizes[:rank]).T),
+            "series": _encoded(series),
+        }
+
+    def some(self, lam: Float[ArrayLike, " p"]) -> list[dict[str, Any]]:
+        """Some nodes, as the page should find them."""
+        places = self.at(lam)
+        index = np.linspace(0, len(places) - 1, 7).astype(int)
+        return [{"index": int(i), "at": places[i].tolist()} for i in index]
+
+
+def _encoded(values: np.ndarray) -> str:
+    return base64.b64encode(np.ravel(values).astype("<f4").tobytes()).decode()
+
+
+def _kind(problem: AbstractPDE | Lorenz) -> str:
+    if isinstance(problem, Lorenz):
+        return "attractor"
+    flow = {"u", "v"} <= {*problem.fields} and "t" not in problem.domain.names
+    return "shape" if flow or not isinstance(problem.domain, Box) else "waves"
 
 
 def _round(u: Float[np.ndarray, " n"]) -> tuple[float, float]:
@@ -194,6 +278,7 @@ def _picture(
     model: HyperPINN,
     lam: Float[Array, " p"],
     field: str,
+    grid: _Grid | None,
     limits: list[tuple[float, float]] | None,
 ) -> str:
     """A still picture of the same as HTML, for pages that do not run scripts."""
@@ -201,7 +286,7 @@ def _picture(
 
     figure = Figure(figsize=(7.2, 2.8), layout="constrained")
     axes = figure.subplots(1, 2)
-    if limits is None:
+    if grid is None or limits is None:
         run = simulate(model, lam[None], jnp.array(_STATE)[None, None])
         x, _, z = np.asarray(run.states[0, 0]).T
         for ax, across, along, names in (
@@ -211,15 +296,17 @@ def _picture(
             ax.plot(across, along, linewidth=0.7)
             ax.set(xlabel=names[0], ylabel=names[1])
     else:
-        box, (low, high) = model.main.inputs, limits[0]
-        t, x = (np.linspace(*ends, 161) for ends in zip(box.low, box.high, strict=True))
-        u = on_grid(model(lam), t, x).reshape(len(t), len(x), -1)[..., 0]
-        axes[0].pcolormesh(t, x, u.T, cmap="RdBu_r", vmin=low, vmax=high)
-        across, up = box.names
+        (low, high), u = limits[0], grid.values(lam)[:, 0].reshape(_NODES)
+        x, y = grid.at(lam).T.reshape(2, *_NODES)
+        axes[0].pcolormesh(
+            x, y, u, cmap="RdBu_r", vmin=low, vmax=high, shading="gouraud"
+        )
+        across, up = grid.domain.names
         axes[0].set(xlabel=f"${across}$", ylabel=f"${up}$")
-        for i in (40, 80, 120, 160):
-            axes[1].plot(x, u[i], label=f"${across} = {t[i]:g}$")
-        axes[1].set(xlabel=f"${up}$", ylabel=f"${field}$")
+        first, second = grid.domain.reference.names
+        for i in (18, 36, 54, 72):
+            axes[1].plot(grid.axes[1], u[i], label=f"${first} = {grid.axes[0][i]:g}$")
+        axes[1].set(xlabel=f"${second}$", ylabel=f"${field}$")
         axes[1].legend()
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)

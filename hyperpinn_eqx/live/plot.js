@@ -23,6 +23,16 @@ const element = (tag, attributes = {}, parent = null) => {
 const colour = (root, name) => getComputedStyle(root).getPropertyValue(name).trim();
 const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 
+// Blue, ground, orange where a field has both signs; ground to blue where it has one.
+function shades(root, low) {
+  const [cold, ground, warm] = ["--hpx-cold", "--hpx-ground", "--hpx-warm"]
+    .map((name) => rgb(colour(root, name)));
+  return Array.from({ length: 256 }, (_, i) => {
+    const s = low < 0 ? i / 127.5 - 1 : -i / 255;
+    return ground.map((g, c) => g + (s < 0 ? cold[c] - g : warm[c] - g) * Math.abs(s) ** 0.8);
+  });
+}
+
 // A canvas that is sharp on every screen, with axes and the curves in them.
 class Plot {
   constructor(parent, label, ratio) {
@@ -96,7 +106,7 @@ class Plot {
   }
 }
 
-// What both figures share: a slider for each free parameter, buttons, a line of text.
+// What all figures share: a slider for each free parameter, buttons, a line of text.
 function frame(root, model, start) {
   const body = element("div");
   const controls = element("div", { className: "hpx-controls" }, body);

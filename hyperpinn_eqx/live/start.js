@@ -3,7 +3,12 @@
 // The largest difference to JAX, and to the exact solutions of the package.
 function check(model, data) {
   let worst = 0;
-  data.golden.forEach(({ lam, points, values, exact }) => {
+  const mesh = data.mesh && new Mesh(data.mesh);
+  data.golden.forEach(({ lam, points, values, exact, nodes }) => {
+    const places = mesh?.at(model.ranges.map((range, i) => scale(range, lam[i])));
+    nodes?.forEach((node) => node.at.forEach((v, c) => {
+      worst = Math.max(worst, Math.abs(places[c][node.index] - v));
+    }));
     const theta = model.weightsFor(lam);
     const columns = model.columns(theta)(
       model.box.map((_, i) => Float64Array.from(points, (p) => p[i])));
@@ -26,7 +31,7 @@ function start(id) {
   const data = JSON.parse(root.querySelector("script[type='application/json']").textContent);
   const model = new HyperPINN(data.model);
   const error = check(model, data);
-  const live = (data.kind === "waves" ? waves : attractor)(root, model, data);
+  const live = { waves, attractor, shape }[data.kind](root, model, data);
   const report = (ms) => { root.dataset.check = JSON.stringify({ error, ms }); };
   const again = () => { live.theme(); report(live.update()); };
   for (const { input } of live.sliders) input.addEventListener("input", () => report(live.update(true)));

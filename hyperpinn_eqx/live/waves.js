@@ -40,14 +40,8 @@ function waves(root, model, data) {
   let [low, high] = data.ranges[field];
   let table, inks;
 
-  // Blue, ground, orange where u has both signs; ground to blue where it has one.
   function theme() {
-    const [cold, ground, warm] = ["--hpx-cold", "--hpx-ground", "--hpx-warm"]
-      .map((name) => rgb(colour(root, name)));
-    table = Array.from({ length: 256 }, (_, i) => {
-      const s = low < 0 ? i / 127.5 - 1 : -i / 255;
-      return ground.map((g, c) => g + (s < 0 ? cold[c] - g : warm[c] - g) * Math.abs(s) ** 0.8);
-    });
+    table = shades(root, low);
     inks = [0, 1, 2, 3].map((i) => colour(root, `--hpx-c${i}`));
   }
 
