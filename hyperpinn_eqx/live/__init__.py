@@ -28,15 +28,7 @@ from ..problems.burgers import Burgers
 from ..problems.lorenz import Lorenz
 
 _FILES = resources.files(__name__)
-_SCRIPTS = (
-    "network.js",
-    "exact.js",
-    "plot.js",
-    "waves.js",
-    "attractor.js",
-    "shape.js",
-    "start.js",
-)
+_PARTS = ("network", "exact", "plot", "waves", "attractor", "shape", "start")
 _COUNT = itertools.count()
 _STATE = (5.0, -5.0, 5.0)  # where trajectories start, as in Figure 5 of the paper
 _LABELS = {
@@ -83,9 +75,9 @@ def live_figure(
     At every move of a slider the hypernetwork writes a main network, in JavaScript, and
     that draws the solution: u(t, x) as a heat map and as curves, a trajectory of the
     vector field, or, of a `Mapped` domain and of a flow (u, v) without a time, one
-    picture of the domain as λ shapes it, with stream lines. Of several fields, the reader chooses one. For `Burgers` and `Lorenz`
-    the exact solution and the error are shown too. The figure first checks itself
-    against values that JAX computed.
+    picture of the domain as λ shapes it, with stream lines. Of several fields, the
+    reader chooses one. For `Burgers` and `Lorenz` the exact solution and the error are
+    shown too. The figure first checks itself against values that JAX computed.
 
     Args:
         model: a HyperPINN over two coordinates with one output for each field, or, for
@@ -146,7 +138,7 @@ def live_figure(
 
 def _script() -> str:
     """The JavaScript files in one scope of their own, run once on a page."""
-    code = "\n".join((_FILES / name).read_text("utf-8") for name in _SCRIPTS)
+    code = "\n".join((_FILES / f"{name}.js").read_text("utf-8") for name in _PARTS)
     begin = 'window.hpxLive ??= (() => {\n"use strict";\n'
     return f"{begin}{code}\nreturn start;\n}})();\n"
 
@@ -230,7 +222,10 @@ class _Grid:
     def compressed(self) -> dict[str, Any]:
         """The nodes as a sum of few shapes, each times a polynomial in λ."""
         box = self.model.parameters
-        degrees = [1 if one == other else 9 for one, other in zip(box.low, box.high)]
+        degrees = [
+            1 if one == other else 9
+            for one, other in zip(box.low, box.high, strict=True)
+        ]
         lams = np.asarray(chebyshev_nodes(box, tuple(degrees)))
         every = np.stack([self.at(lam).T.ravel() for lam in lams], axis=1)
         left, sizes, right = np.linalg.svd(every, full_matrices=False)
