@@ -43,8 +43,9 @@ _LABELS = {
     ),
     "shape": ("A field over {} and {} in colours, and its stream lines",),
 }
-# Nodes along each side of the grid whose image is drawn, and the rest that is cut off.
-_NODES, _CUT = (73, 33), 1e-6
+# Nodes along an axis of the grid whose image is drawn, periodic or not, and how much of
+# the image may be left out.
+_NODES, _CUT = (97, 49), 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,9 +190,9 @@ class _Grid:
 
     def __init__(self, model: HyperPINN, problem: AbstractPDE):
         self.model, self.domain, box = model, problem.domain, problem.domain.reference
-        self.axes = [
-            np.linspace(*row) for row in zip(box.low, box.high, _NODES, strict=True)
-        ]
+        self.shape = [_NODES[0] if ring else _NODES[1] for ring in box.periodic]
+        rows = zip(box.low, box.high, self.shape, strict=True)
+        self.axes = [np.linspace(*row) for row in rows]
         points = np.stack(np.meshgrid(*self.axes, indexing="ij"), axis=-1)
         self.points = points.reshape(-1, len(box))
 
@@ -222,10 +223,8 @@ class _Grid:
     def compressed(self) -> dict[str, Any]:
         """The nodes as a sum of few shapes, each times a polynomial in λ."""
         box = self.model.parameters
-        degrees = [
-            1 if one == other else 9
-            for one, other in zip(box.low, box.high, strict=True)
-        ]
+        ends = zip(box.low, box.high, strict=True)
+        degrees = [1 if one == other else 9 for one, other in ends]
         lams = np.asarray(chebyshev_nodes(box, tuple(degrees)))
         every = np.stack([self.at(lam).T.ravel() for lam in lams], axis=1)
         left, sizes, right = np.linalg.svd(every, full_matrices=False)
@@ -237,7 +236,7 @@ class _Grid:
             to = np.linalg.inv(np.polynomial.chebyshev.chebvander(nodes, degree - 1))
             series = np.moveaxis(np.tensordot(to, series, (1, axis)), 0, axis)
         return {
-            "shape": list(_NODES),
+            "shape": self.shape,
             "rank": rank,
             "degrees": degrees,
             "basis": _encoded((left[:, :rank] * sizes[:rank]).T),
@@ -291,15 +290,15 @@ def _picture(
             ax.plot(across, along, linewidth=0.7)
             ax.set(xlabel=names[0], ylabel=names[1])
     else:
-        (low, high), u = limits[0], grid.values(lam)[:, 0].reshape(_NODES)
-        x, y = grid.at(lam).T.reshape(2, *_NODES)
+        (low, high), u = limits[0], grid.values(lam)[:, 0].reshape(grid.shape)
+        x, y = grid.at(lam).T.reshape(2, *grid.shape)
         axes[0].pcolormesh(
             x, y, u, cmap="RdBu_r", vmin=low, vmax=high, shading="gouraud"
         )
         across, up = grid.domain.names
         axes[0].set(xlabel=f"${across}$", ylabel=f"${up}$")
         first, second = grid.domain.reference.names
-        for i in (18, 36, 54, 72):
+        for i in np.linspace(0, grid.shape[0] - 1, 5).astype(int)[1:]:
             axes[1].plot(grid.axes[1], u[i], label=f"${first} = {grid.axes[0][i]:g}$")
         axes[1].set(xlabel=f"${second}$", ylabel=f"${field}$")
         axes[1].legend()

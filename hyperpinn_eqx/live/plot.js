@@ -14,6 +14,14 @@ function number(v) {
 // A number on an axis, without zeros at its end.
 const tick = (v) => String(Number(v.toPrecision(3))).replace("-", "−");
 
+// Round numbers between two others, five at most.
+function round(a, b) {
+  const size = 10 ** Math.floor(Math.log10((b - a) / 4));
+  const step = [1, 2, 5, 10].find((c) => (b - a) / (c * size) <= 4.2) * size;
+  const first = Math.ceil(a / step);
+  return Array.from({ length: Math.floor(b / step) - first + 1 }, (_, i) => (first + i) * step);
+}
+
 const element = (tag, attributes = {}, parent = null) => {
   const made = Object.assign(document.createElement(tag), attributes);
   parent?.append(made);

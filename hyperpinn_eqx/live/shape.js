@@ -157,8 +157,8 @@ function shape(root, model, data) {
     // Both axes at one scale.
     const size = Math.min((map.w - 60) / (x1 - x0), (map.h - 64) / (y1 - y0));
     const [wide, left] = [size * (x1 - x0), Math.max(48, (map.w - size * (x1 - x0)) / 2)];
-    map.axes([x0, x1], [y0, y1], { x: names[0], y: names[1], xs: [x0, (x0 + x1) / 2, x1],
-      ys: [y0, (y0 + y1) / 2, y1].map((v) => [v, tick(v)]),
+    map.axes([x0, x1], [y0, y1], { x: names[0], y: names[1], xs: round(x0, x1),
+      ys: round(y0, y1).map((v) => [v, tick(v)]),
       place: [left, 24, left + wide, 24 + size * (y1 - y0)] });
     map.pen.drawImage(picture, left, 24, wide, map.py(y0) - 24);
     if (flows) streams(net, places);
