@@ -17,6 +17,7 @@ from ..problems.allen_cahn import AllenCahn
 from ..problems.base import AbstractPDE
 from ..problems.bump import Bump
 from ..problems.burgers_wave import BurgersWave
+from ..problems.conductor import Conductor
 from ..problems.ellipse import Ellipse
 from ..problems.klein_gordon import KleinGordon
 from ..problems.korteweg_de_vries import KortewegDeVries
@@ -181,6 +182,11 @@ FAMILIES = (
     ),
     FamilyExperiment(
         "bump-hyperpinn", Bump(), "Stokes flow through a channel with a bump"
+    ),
+    FamilyExperiment(
+        "conductor-hyperpinn",
+        Conductor(),
+        "lap v = 0, lap T + |grad v|^2 = 0 in a conductor of any shape s, cooling h",
     ),
 )
 

@@ -93,7 +93,8 @@ class Bump(AbstractPDE):
         ψ, p = _solved(float(lam))
         map_ = _Map(x, y, float(lam))
         ψa, ψb = (map_.value(_derivative(ψ, axis)) for axis in (0, 1))
-        return map_.b_y * ψb, -ψa - map_.b_x * ψb, map_.value(p)
+        u, v = map_.b_y * ψb, -ψa - map_.b_x * ψb
+        return np.asarray(u), np.asarray(v), map_.value(p)
 
 
 class _Map:
@@ -110,7 +111,8 @@ class _Map:
 
     def value(self, c: Float64[np.ndarray, "m n"]) -> np.ndarray:
         """A series in a and b at these points."""
-        return chebyshev.chebval2d(2 * self.a / _LENGTH - 1, 2 * self.b - 1, c)
+        at = 2 * self.a / _LENGTH - 1, 2 * self.b - 1
+        return np.asarray(chebyshev.chebval2d(*at, c))
 
 
 def _solved(height: float) -> list[Float64[np.ndarray, "m n"]]:
