@@ -77,7 +77,8 @@ def test_a_system_goes_into_the_page_with_all_its_fields(getkey):
     figure = hpx.live_figure(model, problem)
     assert figure.data["fields"] == ("u", "v", "p")
     ranges = np.array(figure.data["ranges"])
-    assert ranges.shape == (3, 2) and np.all(ranges[:, 0] < ranges[:, 1])
+    # And that of the speed.
+    assert ranges.shape == (4, 2) and np.all(ranges[:, 0] < ranges[:, 1])
     pair = figure.data["golden"][3]
     u = model(jnp.array(pair["lam"]))
     values = np.array([u(jnp.array(p)) for p in pair["points"]])

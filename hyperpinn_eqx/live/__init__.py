@@ -125,7 +125,7 @@ def live_figure(
     if grid is not None and kind == "shape":
         data["mesh"] = grid.compressed()
         for pair in data["golden"]:
-            pair["nodes"] = grid.some(pair["lam"])
+            pair["nodes"] = grid.some(np.asarray(pair["lam"]))
     name = f"hpx-live-{next(_COUNT)}"
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     html = f"""<style>{(_FILES / "live.css").read_text("utf-8")}</style>

@@ -76,7 +76,7 @@ def train_family(
             every step.
         newton_steps: at most so many steps of Gauss-Newton in float64. They end before
             when the loss at λ and points that no step sees is level, that is, when it
-            has not halved in 160 steps.
+            has not halved in 240 steps.
         n_lam: values of λ in a batch of Gauss-Newton; by default 32 for one parameter,
             64 for several, between which more can hide.
         n_points: residual-adaptive collocation points for each of them.

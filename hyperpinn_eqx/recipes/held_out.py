@@ -17,7 +17,7 @@ from ..training.run import AbstractOptimiser
 
 # Every so many steps the loss is held out; it is level once so many values in a row are
 # more than the given part of the one before them.
-EVERY, PATIENCE, PART = 8, 20, 0.5
+EVERY, PATIENCE, PART = 8, 30, 0.5
 
 
 class Watched(NamedTuple):

@@ -94,7 +94,8 @@ def test_every_option_of_a_command_is_on_its_page(command, capsys):
 
 SIGNATURES = {
     "uniform": (
-        "(box: Box, shape: Shape, *, key: PRNGKeyArray)",
+        "(domain: Box | Mapped, shape: Shape, "
+        "lam: Float[Array, '*p'] | None=None, *, key: PRNGKeyArray)",
         "Float[Array, '*shape d']",
     ),
     "MainNetSpec.unflatten": ("(theta: Float[ArrayLike, 'P'])", "MainNet"),
@@ -105,7 +106,7 @@ SIGNATURES = {
     ),
     "MainNetSpec": (
         "(sizes: tuple[Count, ...], inputs: Box, outputs: Box | None = None, "
-        "bounded: bool = True, odd: str | None = None)",
+        "bounded: bool = True, odd: str | None = None, hard: Hard | None = None)",
         None,
     ),
     "SingleNet": ("(net: MainNet, parameters: Box)", None),

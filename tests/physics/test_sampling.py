@@ -6,7 +6,8 @@ import pytest
 
 import hyperpinn_eqx as hpx
 from hyperpinn_eqx import Box, chebyshev_nodes
-from hyperpinn_eqx.physics.sampling import condition_points, lattice
+from hyperpinn_eqx.box import lattice
+from hyperpinn_eqx.physics.sampling import condition_points
 from hyperpinn_eqx.problems.conditions import Where
 
 uniform = eqx.filter_jit(hpx.uniform)
