@@ -141,29 +141,9 @@ class MainNetSpec:
     def built_in(
         self, points: Float[Array, "n d"], lam: Float[Array, "*p"]
     ) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
-        """What `hard` returns at n points: g and d.
-
-        Raises:
-            ValueError: something else than two numbers, or two for each output.
-        """
-        k = self.sizes[-1]
-
-        def one(point: Array) -> tuple[Array, ...]:
-            pair = self.hard(point, lam)  # type: ignore[misc]
-            if not isinstance(pair, tuple) or len(pair) != 2:
-                raise ValueError(f"hard(x, lam) = {pair}, expected the pair (g, d)")
-            parts = [
-                jnp.stack(part) if isinstance(part, tuple | list) else jnp.asarray(part)
-                for part in pair
-            ]
-            if any(part.shape not in ((), (k,)) for part in parts):
-                shapes = [part.shape for part in parts]
-                raise ValueError(
-                    f"hard(x, lam) has shapes {shapes}, expected () or ({k},)"
-                )
-            return tuple(jnp.broadcast_to(p, (k,)).astype(points.dtype) for p in parts)
-
-        g, d = jax.vmap(one)(points)
+        """What `hard` returns at n points: g and d."""
+        one = functools.partial(pair, typing.cast(Hard, self.hard), k=self.sizes[-1])
+        g, d = jax.vmap(one, (0, None))(points, lam)
         return g, d
 
     @classmethod
@@ -307,6 +287,29 @@ class MainNet(eqx.Module):
         pairs = zip(self.weights, self.biases, strict=True)
         with precision(self.dtype):
             return jnp.concatenate([a for w, b in pairs for a in (w.ravel(), b)])
+
+
+def pair(
+    hard: Hard, point: Float[Array, " d"], lam: Float[Array, "*p"], *, k: int
+) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+    """G and d of conditions that are built in, one number for each of k outputs.
+
+    Raises:
+        ValueError: they are something else than a pair of numbers, or of k numbers.
+    """
+    value = hard(point, lam)
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise ValueError(f"hard(x, lam) = {value}, expected the pair (g, d)")
+    g, d = (
+        jnp.stack(part) if isinstance(part, tuple | list) else jnp.asarray(part)
+        for part in value
+    )
+    if not {g.shape, d.shape} <= {(), (k,)}:
+        raise ValueError(
+            f"hard(x, lam) has shapes {g.shape}, {d.shape}, expected () or ({k},)"
+        )
+    g, d = (jnp.broadcast_to(part, (k,)).astype(point.dtype) for part in (g, d))
+    return g, d
 
 
 def precision(dtype: np.dtype) -> contextlib.AbstractContextManager:

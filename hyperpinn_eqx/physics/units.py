@@ -13,7 +13,7 @@ from .. import _programs as programs
 from .._arguments import Positive, checked
 from ..box import Box, lattice, unpack
 from ..networks.jets import Jet, with_normal
-from ..networks.main import Hard
+from ..networks.main import Hard, pair
 from ..problems.base import AbstractPDE
 from ..problems.conditions import Where
 from ..problems.mapped import Mapped
@@ -149,11 +149,7 @@ class Dimensionless(AbstractPDE):
         means, halves = np.array(self.means), np.array(self.halves)
 
         def scaled(tx: Array, lam: Array) -> tuple[Array, Array]:
-            parts = [
-                jnp.stack(part) if isinstance(part, tuple | list) else jnp.asarray(part)
-                for part in form(self._physical(tx), lam)
-            ]
-            g, d = (jnp.broadcast_to(p, means.shape).astype(tx.dtype) for p in parts)
+            g, d = pair(form, self._physical(tx), lam, k=len(means))
             mean, half = jnp.asarray(means, tx.dtype), jnp.asarray(halves, tx.dtype)
             # The layers give u*, of which the mean is zero.
             return (g - (1 - d) * mean) / half, d
