@@ -3,11 +3,14 @@ import json
 import re
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 
 import hyperpinn_eqx as hpx
+from hyperpinn_eqx.box import unpack
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +116,34 @@ def test_a_vector_field_is_drawn_beside_the_exact_one(getkey):
     lam, points = np.array(pair["lam"]), np.array(pair["points"])
     for point, slope in zip(points, pair["exact"], strict=True):
         np.testing.assert_allclose(problem(lam)(point), slope, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("problem", [hpx.Ring(), hpx.Ellipse(), hpx.Bump()], ids=str)
+def test_the_image_of_a_grid_goes_into_the_page_for_every_lambda(problem, x64, getkey):
+    main = hpx.MainNetSpec((2, 4, len(problem.fields)), problem.bounds)
+    model = hpx.HyperPINN(main, problem.parameters, (3,), key=getkey())
+    data = hpx.live_figure(model, problem).data
+    mesh, box = data["mesh"], problem.domain.reference
+    basis, series = (
+        np.frombuffer(base64.b64decode(mesh[name]), "<f4")
+        for name in ("basis", "series")
+    )
+    assert mesh["rank"] <= 3
+    axes = [
+        np.linspace(low, high, n)
+        for low, high, n in zip(box.low, box.high, mesh["shape"], strict=True)
+    ]
+    s = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    basis = basis.reshape(mesh["rank"], 2, len(s))
+    series = series.reshape(mesh["rank"], *mesh["degrees"])
+    for scaled in jr.uniform(getkey(), (4, len(problem.parameters)), minval=-1):
+        by = series
+        for value in np.asarray(scaled)[::-1]:
+            by = by @ np.cos(np.arange(by.shape[-1]) * np.arccos(value))
+        found = np.tensordot(by, basis, 1).T
+        lam = unpack(problem.parameters, problem.parameters.unscale(scaled))
+        wanted = jax.vmap(problem.domain.at, (0, None))(s, lam)
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_a_ring_goes_into_the_page_with_its_cosines_and_sines(getkey):

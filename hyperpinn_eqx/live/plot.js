@@ -146,3 +146,20 @@ function frame(root, model, start) {
   root.replaceChildren(body);
   return { controls, panels, status, sliders, lam, button };
 }
+
+// A button that moves a slider through its range and back, until it is stopped.
+function player(button, input, update) {
+  let playing = 0;
+  const play = button("Play", () => {
+    cancelAnimationFrame(playing);
+    if (playing) { playing = 0; play.textContent = "Play"; return; }
+    play.textContent = "Stop";
+    const begin = performance.now(), from = Math.acos(Number(input.value));
+    const step = (now) => {
+      input.value = Math.cos(from + (now - begin) / 1500);
+      update(true);
+      playing = requestAnimationFrame(step);
+    };
+    playing = requestAnimationFrame(step);
+  });
+}

@@ -171,5 +171,6 @@ function shape(root, model, data) {
     return ms;
   }
 
+  player(button, sliders[0].input, update);
   return { update, theme, sliders };
 }

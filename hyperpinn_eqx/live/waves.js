@@ -134,19 +134,6 @@ function waves(root, model, data) {
   }
 
   // The shock forming: ν falls through its range, and rises again.
-  const [{ input }] = sliders;
-  let playing = 0;
-  const play = button("Play", () => {
-    cancelAnimationFrame(playing);
-    if (playing) { playing = 0; play.textContent = "Play"; return; }
-    play.textContent = "Stop";
-    const begin = performance.now(), from = Math.acos(Number(input.value));
-    const step = (now) => {
-      input.value = Math.cos(from + (now - begin) / 1500);
-      update(true);
-      playing = requestAnimationFrame(step);
-    };
-    playing = requestAnimationFrame(step);
-  });
+  player(button, sliders[0].input, update);
   return { update, theme, sliders };
 }

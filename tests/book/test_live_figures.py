@@ -46,6 +46,12 @@ def figure(case):
     elif case == "odd":
         problem = hpx.Burgers()
         model = untrained(problem, problem.domain, (2, 9, 1), (6,), odd="x")
+    elif case == "shape":
+        problem = hpx.Ellipse()
+        model = untrained(problem, problem.bounds, (2, 5, 4, 1), (6, 4))
+    elif case == "flow":
+        problem = hpx.Bump()
+        model = untrained(problem, problem.bounds, (2, 6, 3), (4,))
     elif case == "ring":
         problem = hpx.BurgersWave()
         model = untrained(problem, problem.domain, (2, 5, 4, 1), (6, 4))
@@ -57,7 +63,7 @@ def figure(case):
 
 @pytest.fixture(scope="module")
 def figures():
-    cases = ("burgers", "lorenz", "not odd", "odd", "ring", "own")
+    cases = "burgers", "lorenz", "not odd", "odd", "ring", "own", "shape", "flow"
     return {case: figure(case) for case in cases}
 
 
@@ -95,6 +101,26 @@ def test_javascript_computes_what_jax_does(figures, show, case):
     assert not page.troubles
 
 
+@pytest.mark.parametrize("case", ["shape", "flow"])
+def test_the_page_knows_the_domain_of_every_lambda(figures, show, case):
+    page = show(figures[case].html)
+    # The images of the nodes are in float32.
+    assert report(page)["error"] <= 1e-6
+    assert not page.troubles
+
+
+def test_each_field_of_a_flow_and_its_speed_can_be_chosen(figures, show):
+    page = show(figures["flow"].html)
+    choice = page.get_by_role("combobox")
+    assert choice.locator("option").all_text_contents() == ["u", "v", "p", "speed"]
+    drawn = {pixels(page)}
+    for name in ("u", "v", "p"):
+        choice.select_option(name)
+        drawn.add(pixels(page))
+        assert page.locator(".hpx-status").text_content().startswith(f"{name} from")
+    assert len(drawn) == 4
+
+
 def test_a_wrong_figure_says_so(figures, show):
     data = figures["own"].data
     wrong = copy.deepcopy(data)
@@ -108,7 +134,7 @@ def test_a_wrong_figure_says_so(figures, show):
     assert page.get_by_text("This figure failed its check").is_visible()
 
 
-@pytest.mark.parametrize("case", ["burgers", "lorenz", "ring", "own"])
+@pytest.mark.parametrize("case", ["burgers", "lorenz", "ring", "own", "shape", "flow"])
 def test_sliders_obey_the_keyboard(figures, show, case):
     page = show(figures[case].html, reduced_motion="reduce")
     for slider in page.get_by_role("slider").all():
