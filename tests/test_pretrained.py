@@ -44,6 +44,10 @@ FAMILIES = {
     "kovasznay-hyperpinn": (9307, 643),
     "schroedinger-hyperpinn": (9110, 626),
     "korteweg-de-vries-hyperpinn": (2033, 177),
+    "ring-hyperpinn": (2033, 177),
+    "ellipse-hyperpinn": (8889, 609),
+    "bump-hyperpinn": (9307, 643),
+    "conductor-hyperpinn": (9110, 626),
 }
 COUNTS = BURGERS | LORENZ | FAMILIES
 BOOK = pathlib.Path(__file__).parents[1] / "book" / "data"

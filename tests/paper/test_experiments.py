@@ -189,7 +189,7 @@ def test_every_family_beyond_the_paper_is_an_experiment(getkey):
         assert EXPERIMENTS[experiment.name] is experiment
         assert experiment.name not in RECIPES["paper"]
         model = eqx.filter_eval_shape(experiment.build, key=getkey())
-        assert model.main.inputs == experiment.problem.domain
+        assert model.main.inputs == experiment.problem.bounds
         assert model.parameters == experiment.problem.parameters
 
 
