@@ -48,7 +48,7 @@ def recognise(model: Any, card: Mapping[str, Any] | None = None) -> Experiment |
     fitting = [
         (e, e.problem.parameters == lam and e.inputs == inputs)
         for e in EXPERIMENTS.values()
-        if (e.problem.parameters.names, e.inputs.names) == (lam.names, inputs.names)
+        if e.problem.parameters.names == lam.names and e.inputs.names == inputs.names
     ]
     card = card or {}
     if "equation" in card:
