@@ -10,9 +10,9 @@ are of order one anyway (Allen-Cahn, Burgers, Klein-Gordon) no difference; where
 are not (Poisson, the wave), several times less error. In no family should the rule cost
 more than chance does.
 
-What came out decided the rule: for a field that is as steep as half a range over the
-range, and sizes that are at least those of the source, Poisson's equation had an error
-ten times that of the equations as written, and the ring stayed where it began.
+The outcome decided the rule. With an earlier one, fields as steep as half a range over
+the range and sizes at least those of the source, Poisson's equation had an error ten
+times that of the equations as written, and the ring stayed where it began.
 
 A short training, which tells how fast, not how far: 500 steps of Adam and 60 of
 Gauss-Newton with 16 λ. The error is the median over 33 held-out λ of the relative L2

@@ -42,9 +42,12 @@ def wave(tx: Point, lam: Float[Array, " 2"]) -> tuple[Array, Array]:
 
 
 def meson(tx: Point, lam: Float[Array, " 3"]) -> tuple[Array, Array]:
-    """At rest at the start, and x cos t at the walls."""
+    """At rest at the start, and x cos t at the walls.
+
+    Not x cos t itself, which solves the equation for some λ.
+    """
     t, x = tx
-    return x * jnp.cos(t), t**2 * (1 - x**2) / 5
+    return x + (jnp.cos(t) - 1) * x**3, t**2 * (1 - x**2) / 5
 
 
 def square(xy: Point, lam: Float[Array, " 2"]) -> tuple[Array, Array]:

@@ -43,6 +43,8 @@ class MainNetSpec:
             what the layers give. From a point, shape (d,), and λ, shape () for one
             parameter and (p,) for several, to the pair (g, d), each a number, or one
             for each output; written with `jax.numpy`. Where d is zero, u is g.
+            `outputs` and `odd` are about N alone. A file of weights keeps only the
+            name of the function.
 
     Raises:
         ValueError: fewer than two sizes, ranges that do not fit, or an `odd` that is no

@@ -34,7 +34,8 @@ def uniform(
 ) -> Float[Array, "*shape d"]:
     """Points uniform in physical units, log axes included (paper A.5).
 
-    They lie inside of the box, never at its ends, where an equation may be singular.
+    They lie inside of the box, never at its ends, where an equation may be singular; in
+    the image of one, nearly uniform, as a choice from sixteen times as many.
 
     Args:
         domain: a box, or the image of one.
@@ -196,7 +197,7 @@ def placed(
         each: whether every point has a λ of its own, with a first axis for them.
 
     Returns:
-        The places, and the area that a unit of the box has there.
+        The places, and the area of the image of a unit of the face there.
     """
     s, normal = _held(domain.reference, where, s)
     if isinstance(domain, Box):

@@ -142,7 +142,9 @@ class Dimensionless(AbstractPDE):
         if not normal:
             return jet
         across = u.normal / jnp.array([*lengths.values()], u.normal.dtype)
-        return with_normal(jet, box.names, across / jnp.linalg.norm(across))
+        # At a point alone there is none.
+        length = jnp.linalg.norm(across)
+        return with_normal(jet, box.names, across / jnp.where(length > 0, length, 1))
 
     def hard(self, form: Hard) -> Hard:
         """A network with conditions built in, in these units."""

@@ -34,8 +34,8 @@ class Bump(AbstractPDE):
     """Stokes flow (u, v) with the pressure p over a bump of height h in [0, 0.4].
 
     ∇²(u, v) = ∇p and ∇·(u, v) = 0 in a channel of length 4 with walls at y = 1 and
-    y = h exp(-((x - 2) / 0.5)²), at which the fluid rests. It comes and goes with
-    the profile 4 y (1 - y); p is zero in the middle of the outlet.
+    y = h exp(-((x - 2) / 0.5)²), at which the fluid rests. It enters and leaves with the
+    profile 4 y (1 - y); p is zero in the middle of the outlet.
 
     >>> u, v, p = Bump().exact(2.0, 0.5, 0.0)
     >>> print(f"{u:.6f} {v + 0:.6f} {p:.6f}")
@@ -118,8 +118,8 @@ class _Map:
 def _solved(height: float) -> list[Float64[np.ndarray, "m n"]]:
     """Chebyshev coefficients of the stream function ψ and of p over the box.
 
-    Of all flows with these values at the edge, Stokes flow dissipates least: the square
-    of ∇²ψ has the least integral.
+    Of all flows without divergence that have these values at the edge, Stokes flow
+    dissipates least: the square of ∇²ψ has the least integral.
     """
     s, by_s = np.polynomial.legendre.leggauss(_ALONG + 12)
     q, by_q = np.polynomial.legendre.leggauss(_ACROSS + 8)

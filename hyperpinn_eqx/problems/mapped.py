@@ -1,4 +1,4 @@
-"""Domains that are no boxes: the images of boxes under smooth maps."""
+"""Domains that are not boxes: the images of boxes under smooth maps."""
 
 import dataclasses
 import itertools
@@ -15,7 +15,7 @@ from ..box import Box, lattice, unpack
 
 # Points of the reference box, each with a λ of its own, where a map is looked at.
 _PLACES = 2048
-# A face of which so small a part of the largest face is left has collapsed.
+# A face with so small a part of the area that it has elsewhere has collapsed.
 _NOTHING = 1e-9
 
 
@@ -37,7 +37,8 @@ class Mapped:
             `jax.numpy`. If there is a time, the map passes it on.
 
     Raises:
-        ValueError: not as many different coordinates as the box has axes.
+        ValueError: `coordinates` does not have as many different names as the box has
+            axes, or only one of both has a time t.
 
     >>> def ring(s, lam):
     ...     radius = 1 + s[0] * (lam - 1)
@@ -58,6 +59,11 @@ class Mapped:
             raise ValueError(
                 f"coordinates = {names}, expected {len(self.reference)} different "
                 f"names, one for each axis of {self.reference}"
+            )
+        if ("t" in names) != ("t" in self.reference.names):
+            raise ValueError(
+                f"coordinates = {names}, expected t in it and in {self.reference}, or "
+                "in neither"
             )
         object.__setattr__(self, "coordinates", names)
 
@@ -129,11 +135,12 @@ class Mapped:
         return x, side * area / jnp.where(length > 0, length, 1.0), size
 
     def bounds(self, parameters: Box) -> Box:
-        """The box that holds the image for every λ.
+        """The box that holds the image for every λ, found from many of its points.
 
         Raises:
-            ValueError: for some λ the map is not finite or folds: its Jacobian
-                determinant changes its sign.
+            ValueError: for some λ the map is not finite or folds, so that its Jacobian
+                determinant changes sign; it does not close a periodic axis; or it does
+                not pass on the time.
         """
         box, d = self.reference, len(self)
         inside, faces = _looked_at(d, len(parameters))
@@ -144,13 +151,18 @@ class Mapped:
             frames = jax.vmap(self.frame)
             x, jacobians = programs.call(frames, s, unpack(parameters, lams))
         x, jacobians = np.asarray(x), np.asarray(jacobians)
-        finite = np.isfinite(x).all(axis=1)
+        finite = np.isfinite(x).all(axis=1) & np.isfinite(jacobians).all(axis=(1, 2))
         if not finite.all():
             at = int(np.argmin(finite))
             raise ValueError(
-                f"map(s, lam) of {self} = {x[at]} at s = {np.asarray(s[at]).round(4)} "
-                f"and λ = {np.asarray(lams[at]).round(4)}, expected finite numbers"
+                f"map(s, lam) of {self} = {x[at]} with the slopes "
+                f"{jacobians[at].tolist()} at s = {np.asarray(s[at]).round(4)} and λ = "
+                f"{np.asarray(lams[at]).round(4)}, expected finite numbers"
             )
+        if "t" in self.names:
+            self._check_time(np.asarray(s), x)
+        with jax.enable_x64(True):
+            self._check_rings(np.asarray(s), unpack(parameters, lams), x, jacobians)
         # On a face it may be zero, such as in the middle of a disc.
         sizes = np.linalg.det(jacobians[: len(inside)])
         low, high = int(np.argmin(sizes)), int(np.argmax(sizes))
@@ -164,25 +176,61 @@ class Mapped:
                 f"map(s, lam) of {self} folds: its Jacobian determinant is "
                 f"{' and '.join(places)}, expected one sign"
             )
-        own = box.ranges()
+        margin = 0.0 if d == 2 else 0.02
         ranges = zip(self.names, x.min(axis=0), x.max(axis=0), strict=True)
-        return Box(**{n: own[n][:2] if n in own else _wider(*r) for n, *r in ranges})
+        found = {name: _wider(*ends, margin) for name, *ends in ranges}
+        if "t" in found:
+            found["t"] = box.ranges()["t"][:2]
+        return Box(**found)
+
+    def _check_time(self, s: np.ndarray, x: np.ndarray) -> None:
+        """Checks that the map passes on the time, if there is one."""
+        places = [names.index("t") for names in (self.reference.names, self.names)]
+        before, after = s[:, places[0]], x[:, places[1]]
+        if not np.allclose(before, after, rtol=1e-6, atol=1e-6 * np.ptp(before)):
+            raise ValueError(
+                f"map(s, lam) of {self} changes t, expected a map that passes it on"
+            )
+
+    def _check_rings(
+        self, s: np.ndarray, values: Array, x: np.ndarray, jacobians: np.ndarray
+    ) -> None:
+        """Checks that periodic axes close."""
+        box = self.reference
+        for axis, ring in enumerate(box.periodic):
+            if not ring:
+                continue
+            turn = np.eye(len(self))[axis] * (box.high[axis] - box.low[axis])
+            frames = jax.vmap(self.frame)
+            there, slopes = programs.call(frames, jnp.asarray(s + turn), values)
+            size = np.ptp(x, axis=0)
+            off = max(
+                np.max(np.abs(np.asarray(there) - x) / size),
+                np.max(np.abs(np.asarray(slopes) - jacobians)) / np.max(jacobians),
+            )
+            if off > 1e-6:
+                raise ValueError(
+                    f"map(s, lam) of {self} is not the same once around "
+                    f"{box.names[axis]}, expected a map that is periodic in it"
+                )
 
     def collapsed(self, name: str, value: float, parameters: Box) -> bool:
         """Whether the image of a face is no face, such as the middle of a disc."""
         box, d = self.reference, len(self)
         axis = box.names.index(name)
         cube = lattice(64, d + len(parameters))
+        outward = jnp.eye(d)[axis]
         with jax.enable_x64(True):
-            s = box.unscale(2 * cube[:, :d] - 1).at[:, axis].set(value)
+            others = box.unscale(2 * cube[:, :d] - 1)
             lams = unpack(parameters, parameters.unscale(2 * cube[:, d:] - 1))
 
-            def areas(s: Array, lam: Array) -> Array:
-                found = [self.face(s, lam, unit)[2] for unit in jnp.eye(d)]
-                return jnp.stack(found)
+            def area(s: Array, lam: Array) -> Array:
+                return self.face(s, lam, outward.astype(s.dtype))[2]
 
-            sizes = np.asarray(programs.call(jax.vmap(areas), s, lams))
-        return bool(np.max(sizes[:, axis]) <= _NOTHING * np.max(sizes))
+            # Against the same face, moved to other places along its axis.
+            both = (others.at[:, axis].set(value), others)
+            here, there = (programs.call(jax.vmap(area), s, lams) for s in both)
+        return bool(np.max(here) <= _NOTHING * np.max(there))
 
 
 def _looked_at(
@@ -205,8 +253,9 @@ def _looked_at(
     return inside, np.concatenate(faces)
 
 
-def _wider(low: float, high: float) -> tuple[float, float]:
+def _wider(low: float, high: float, margin: float) -> tuple[float, float]:
     """A range a little larger than what was seen, of numbers with few digits."""
+    low, high = low - margin * (high - low), high + margin * (high - low)
     size = 10.0 ** np.floor(np.log10((high - low) or 1.0) - 2)
     low, high = np.floor(low / size - 0.2) * size, np.ceil(high / size + 0.2) * size
     return float(f"{low:.12g}"), float(f"{high:.12g}")

@@ -21,7 +21,7 @@ class Ring(AbstractPDE):
     """∇²u = 0 between the unit circle and one of radius R in [1.5, 4].
 
     On the inner circle u = x, and nothing flows through the outer one: the potential
-    of a conducting ring around a dipole.
+    in a conducting disc with an insulated rim, around a dipole.
 
     >>> print(f"{Ring().exact(1.0, 0.0, 2.0):.3f}")
     1.000

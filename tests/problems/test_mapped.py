@@ -259,6 +259,39 @@ def test_a_face_of_which_nothing_is_left_is_refused():
         look_at(Middle())
 
 
+def refused(domain):
+    class Refused(hpx.AbstractPDE):
+        parameters = hpx.Box(size=(1.0, 3.0))
+
+        def residual(self, u, xy, lam):
+            return u.xx
+
+    Refused.domain = domain
+    with pytest.raises(ValueError, match="map"):
+        look_at(Refused())
+
+
+def test_a_periodic_axis_has_to_close():
+    box = hpx.Box(r=(0, 1), a=(0, 3, "periodic"))
+    refused(hpx.Mapped(box, ("x", "y"), RING.map))
+
+
+def test_the_time_is_passed_on():
+    box = hpx.Box(t=(0, 1), a=(0, 1))
+    refused(hpx.Mapped(box, ("t", "x"), lambda s, lam: (lam * s[0], s[1])))
+    with pytest.raises(ValueError, match="t in it"):
+        hpx.Mapped(box, ("x", "y"), lambda s, lam: s)
+
+
+def test_an_image_may_have_the_names_of_its_box_and_any_units():
+    box = hpx.Box(x=(0, 1), y=(0, 1))
+    domain = hpx.Mapped(box, ("x", "y"), lambda s, lam: (1e-9 * s[0], s[1] * lam))
+    lam = hpx.Box(size=(1.0, 3.0))
+    assert 3 <= domain.bounds(lam).high[1] < 3.1
+    for name in "xy":
+        assert not domain.collapsed(name, 0.0, lam)
+
+
 @pytest.mark.parametrize(
     "shape", [lambda s, lam: s[0], lambda s, lam: jnp.ones(3), lambda s, lam: s / 0.0]
 )
