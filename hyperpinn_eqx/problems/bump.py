@@ -34,8 +34,8 @@ class Bump(AbstractPDE):
     """Stokes flow (u, v) with the pressure p over a bump of height h in [0, 0.4].
 
     ∇²(u, v) = ∇p and ∇·(u, v) = 0 in a channel of length 4 with walls at y = 1 and
-    y = h exp(-((x - 2) / 0.5)²), at which the fluid rests. It enters and leaves with the
-    profile 4 y (1 - y); p is zero in the middle of the outlet.
+    y = h exp(-((x - 2) / 0.5)²), at which the fluid rests. It enters and leaves with
+    the profile 4 y (1 - y); p is zero in the middle of the outlet.
 
     >>> u, v, p = Bump().exact(2.0, 0.5, 0.0)
     >>> print(f"{u:.6f} {v + 0:.6f} {p:.6f}")

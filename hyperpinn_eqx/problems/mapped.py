@@ -178,7 +178,7 @@ class Mapped:
             )
         margin = 0.0 if d == 2 else 0.02
         ranges = zip(self.names, x.min(axis=0), x.max(axis=0), strict=True)
-        found = {name: _wider(*ends, margin) for name, *ends in ranges}
+        found = {name: _wider(low, high, margin) for name, low, high in ranges}
         if "t" in found:
             found["t"] = box.ranges()["t"][:2]
         return Box(**found)
@@ -219,13 +219,13 @@ class Mapped:
         box, d = self.reference, len(self)
         axis = box.names.index(name)
         cube = lattice(64, d + len(parameters))
-        outward = jnp.eye(d)[axis]
         with jax.enable_x64(True):
+            outward = jnp.eye(d)[axis]
             others = box.unscale(2 * cube[:, :d] - 1)
             lams = unpack(parameters, parameters.unscale(2 * cube[:, d:] - 1))
 
             def area(s: Array, lam: Array) -> Array:
-                return self.face(s, lam, outward.astype(s.dtype))[2]
+                return self.face(s, lam, outward)[2]
 
             # Against the same face, moved to other places along its axis.
             both = (others.at[:, axis].set(value), others)

@@ -259,14 +259,14 @@ def test_a_face_of_which_nothing_is_left_is_refused():
         look_at(Middle())
 
 
-def refused(domain):
+def refused(image):
     class Refused(hpx.AbstractPDE):
+        domain = image
         parameters = hpx.Box(size=(1.0, 3.0))
 
         def residual(self, u, xy, lam):
             return u.xx
 
-    Refused.domain = domain
     with pytest.raises(ValueError, match="map"):
         look_at(Refused())
 
