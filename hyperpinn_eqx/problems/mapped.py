@@ -220,16 +220,17 @@ class Mapped:
         axis = box.names.index(name)
         cube = lattice(64, d + len(parameters))
         with jax.enable_x64(True):
-            outward = jnp.eye(d)[axis]
             others = box.unscale(2 * cube[:, :d] - 1)
             lams = unpack(parameters, parameters.unscale(2 * cube[:, d:] - 1))
 
             def area(s: Array, lam: Array) -> Array:
-                return self.face(s, lam, outward)[2]
+                return self.face(s, lam, jnp.eye(d)[axis])[2]
 
             # Against the same face, moved to other places along its axis.
             both = (others.at[:, axis].set(value), others)
-            here, there = (programs.call(jax.vmap(area), s, lams) for s in both)
+            here, there = (
+                np.asarray(programs.call(jax.vmap(area), s, lams)) for s in both
+            )
         return bool(np.max(here) <= _NOTHING * np.max(there))
 
 
