@@ -57,7 +57,7 @@ def baseline(inputs, parameters):
 
 
 def small(problem):
-    return baseline(problem.domain, problem.parameters)
+    return baseline(problem.bounds, problem.parameters)
 
 
 def cells(line):
