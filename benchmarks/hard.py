@@ -11,9 +11,9 @@ for Poisson's equation all four sides of the square.
 500 steps of Adam and 150 of Gauss-Newton with 16 λ; two seeds. The error is the median
 over 33 held-out λ of the relative L2 error; the seconds are those of these short
 trainings. Expected, before it was run: less error everywhere, since nothing has to be
-balanced, and for Poisson's equation by a factor of ten, where the sides are most of what
-there is to learn. It came out the other way: no gain in the first two families, and
-for Poisson's equation a fit of the batch alone. (u - g) / d is harder to learn than u.
+balanced, and for Poisson's equation by a factor of ten, where the sides are most of
+what there is to learn. It came out the other way: no gain in the first two families,
+and for Poisson's equation a fit of the batch alone: (u - g) / d is harder than u.
 
 Record: `book/data/hard.json` (not with --quick). A quarter of an hour on one core:
 `OPENBLAS_NUM_THREADS=1 taskset -c 0 python benchmarks/hard.py`.
