@@ -69,6 +69,7 @@ def test_it_tells_if_the_held_out_loss_stays_large(monkeypatch, recwarn):
     assert sum(name in short for name in names) == 1 and "newton_steps" in short
     monkeypatch.setattr(held_out, "PART", 0.0)
     monkeypatch.setattr(held_out, "EVERY", 1)
+    monkeypatch.setattr(held_out, "PATIENCE", 10)
     (level,) = told(newton_steps=20)
     assert "hidden" in level and "newton_steps" not in level
     monkeypatch.setattr(module, "_LARGE", np.inf)
