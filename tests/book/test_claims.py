@@ -394,7 +394,8 @@ def test_what_one_more_viscosity_costs():
             record("devices")["step"].get, ("2048 rows in all", "64 rows for each ν")
         )
     )
-    assert max(same.values()) < 1.3 * min(same.values())
+    # All rows refine the solution, so that it costs a little more.
+    assert max(same.values()) < 1.5 * min(same.values())
     share = [s / n for n, s in more.items()]
     assert share == sorted(share) and share[-1] > 4 * share[0]
 
