@@ -38,7 +38,8 @@ class MainNetSpec:
         bounded: whether a point outside `inputs` is an error.
         odd: a coordinate in which the network is odd by construction: the layers see
             `|x|`, and their output takes the sign of x. Where the solution is known to
-            be odd they need to learn only half of it, at no cost.
+            be odd they need to learn only half of it. At 0 the network may jump, which
+            no point beside it sees: a condition there has to ask for u = 0.
         hard: builds conditions in: the network is g(x, λ) + d(x, λ) N(x), where N is
             what the layers give. From a point, shape (d,), and λ, shape () for one
             parameter and (p,) for several, to the pair (g, d), each a number, or one

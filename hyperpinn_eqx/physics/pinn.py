@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -100,7 +101,8 @@ class PINNLoss(AbstractLeastSquares):
 
     Warns:
         UserWarning: the conditions seem to leave the solution undetermined, or
-            contradict each other; see `look_at`.
+            contradict each other, see `look_at`; of `sample`, a network is odd in a
+            coordinate and no condition is at 0.
     """
 
     problem: AbstractPDE
@@ -202,6 +204,7 @@ class PINNLoss(AbstractLeastSquares):
         points: Array | None,
     ) -> Batch:
         box, where = self.problem.parameters, self.problem.conditions
+        _look_at_middle(model, self.problem)
         lam_key, point_key, *keys = jr.split(key, 2 + len(where))
         terms, items = self.terms, dict[str, Any]()
         seen = self.observations if terms.pop("observations", None) else None
@@ -254,6 +257,22 @@ class PINNLoss(AbstractLeastSquares):
             return residual_adaptive(size, domain, self.n_points, value, key=key)
 
         return map_lam(gathered, (lam, jr.split(key, len(lam))))
+
+
+def _look_at_middle(model: Any, problem: AbstractPDE) -> None:
+    """Warns of a network that may jump where nothing looks."""
+    if not isinstance(model, AbstractModel):
+        return
+    middle = jnp.zeros(len(problem.parameters))
+    odd = eqx.filter_eval_shape(model.generate, middle).spec.odd
+    faces = {face for place in problem.conditions.values() for face in place.faces}
+    if odd is not None and (odd, 0.0) not in faces:
+        warnings.warn(
+            f"the network is odd in {odd}, and {problem} has no condition at "
+            f"{odd} = 0, where it may jump unseen; ask for the value 0 there by "
+            f"condition({odd}=0)",
+            stacklevel=2,
+        )
 
 
 @checked

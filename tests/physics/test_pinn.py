@@ -417,3 +417,16 @@ def test_lambda_may_be_drawn_in_another_way(heat, hyper):
         assert np.isclose(np.exp(np.mean(np.log(lam))), middle_of_all, rtol=0.3)
         assert lam.shape == (400, 1)
         assert np.all((lam > 0.999 * low) & (lam < 1.001 * high))
+
+
+def test_a_network_that_may_jump_at_zero_unseen_is_told_of(heat, getkey):
+    class Middle(type(heat)):
+        @hpx.condition(x=0)
+        def middle(self, u, tx, lam):
+            return u.value
+
+    spec = hpx.MainNetSpec((2, 3, 1), heat.domain, odd="x")
+    odd = hpx.HyperPINN(spec, heat.parameters, (2,), key=getkey())
+    with pytest.warns(UserWarning, match="x = 0"):
+        PINNLoss(heat, n_lam=2).sample(odd, key=getkey())
+    PINNLoss(Middle(), n_lam=2).sample(odd, key=getkey())
