@@ -308,20 +308,19 @@ def overlap(family, one, other):
     return max(a.min(), b.min()) <= min(a.max(), b.max())
 
 
-def test_on_burgers_low_rank_and_film_lead_and_four_ranges_overlap():
+def test_low_rank_is_first_on_both_each_time_beside_another():
     order = ranking("Burgers")
     assert set(order[:2]) == {"low rank", "FiLM"}
     assert (order[2], order[-1]) == ("hypernetwork", "last layer")
-    pairs = [(a, b) for i, a in enumerate(order[:4]) for b in order[i + 1 : 4]]
-    assert all(overlap("Burgers", *pair) for pair in pairs)
-
-
-def test_on_transport_the_hypernetwork_leads():
-    first, second, third, *rest = ranking("transport")
-    assert (first, second, third) == ("hypernetwork", "low rank", "FiLM")
-    assert rest == ["concatenation", "last layer"]
+    assert overlap("Burgers", *order[:2])
+    first, second, *rest = ranking("transport")
+    assert (first, second) == ("low rank", "hypernetwork")
+    assert rest == ["FiLM", "concatenation", "last layer"]
     assert overlap("transport", first, second)
-    assert not overlap("transport", first, third)
+    assert not overlap("transport", first, rest[0])
+    for family in ("Burgers", "transport"):
+        *_, fourth, last = (np.median(contest(family, way)) for way in ranking(family))
+        assert last > 10 * fourth
 
 
 def test_all_have_the_same_size_and_the_hypernetwork_takes_the_most_steps():
@@ -340,25 +339,26 @@ def halfway(way):
     return np.exp(np.median(logs, axis=0))
 
 
-def test_what_the_hypernetwork_learns_it_learns_in_half_of_the_time():
+def test_the_hypernetwork_is_ahead_at_half_time_and_then_gains_least():
     early, half, end = halfway("hypernetwork")
     others = {way: halfway(way) for way in ("FiLM", "low rank", "concatenation")}
-    assert half < 1.3 * min(end, *(other[1] for other in others.values()))
-    assert early < 1.3 * min(other[0] for other in others.values())
-    slowest = others["concatenation"]
-    assert slowest[0] > 3 * early and slowest[1] > 2 * slowest[2]
+    assert all(3 * early < other[0] and half < other[1] for other in others.values())
+    # What is left to gain after half time, they gain.
+    assert all(half / end < other[1] / other[2] for other in others.values())
+    assert others["concatenation"][0] == max(other[0] for other in others.values())
 
 
-def test_small_viscosities_are_hardest_and_there_the_hypernetwork_is_behind():
+def test_small_viscosities_are_hardest_and_there_film_and_low_rank_lead():
     nu = np.array(record("contest")["nu"])
     small = nu < 0.002
     errors = {way: np.median(contest("Burgers", way, "errors"), axis=0) for way in WAYS}
     assert all(e[small].mean() > e[~small].mean() for e in errors.values())
     del errors["last layer"]
-    *others, behind = (error[small].mean() for error in errors.values())
-    assert max(others) < behind
+    fronts = {way: error[small].mean() for way, error in errors.items()}
+    ahead = max(fronts.pop(way) for way in ("FiLM", "low rank"))
+    assert 2 * ahead < min(fronts.values())
     large = [error[nu > 0.03].mean() for error in errors.values()]
-    assert max(large) < 2 * min(large)
+    assert max(large) < 2.5 * min(large)
 
 
 # --- Side by side ---------------------------------------------------------------------
