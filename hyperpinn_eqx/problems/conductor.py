@@ -27,7 +27,7 @@ def _outline(s: Float[Array, " 2"], lam: Float[Array, " 2"]) -> tuple[Array, Arr
 class Conductor(AbstractPDE):
     """Voltage v and temperature T in a conductor with shape s and cooling h.
 
-    ∇²v = 0 and ∇²T + |∇v|² = 0, for x in [0, 1], up to the side
+    ∇²v = 0 and ∇²T + ∇v·∇v = 0, for x in [0, 1], up to the side
     y = (1 + s cos 2π(x - 1/2)) / 4; below y = 0 it goes on as in a mirror. Its area is
     the same for every s in [-0.3, 0.6], and so is the current through it. Both ends are
     kept at T = 0; the side loses h T, with h in [0, 4].
