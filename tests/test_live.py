@@ -118,7 +118,22 @@ def test_a_vector_field_is_drawn_beside_the_exact_one(getkey):
         np.testing.assert_allclose(problem(lam)(point), slope, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("problem", [hpx.Ring(), hpx.Ellipse(), hpx.Bump()], ids=str)
+class Stretched(hpx.AbstractPDE):
+    """A domain whose λ is periodic."""
+
+    domain = hpx.Mapped(
+        hpx.Box(a=(0, 1), b=(0, 1)), ("x", "y"), lambda s, lam: (s[0], s[1] * (2 + lam))
+    )
+    parameters = hpx.Box(phi=(-1, 1, "periodic"))
+
+    def residual(self, u, xy, lam):
+        return u.xx + u.yy
+
+
+SHAPED = [hpx.Ring(), hpx.Ellipse(), hpx.Bump(), Stretched()]
+
+
+@pytest.mark.parametrize("problem", SHAPED, ids=str)
 def test_the_image_of_a_grid_goes_into_the_page_for_every_lambda(problem, x64, getkey):
     main = hpx.MainNetSpec((2, 4, len(problem.fields)), problem.bounds)
     model = hpx.HyperPINN(main, problem.parameters, (3,), key=getkey())

@@ -22,7 +22,7 @@ from ..networks.jets import jets
 from ..networks.main import precision
 from ..networks.model import cast, dtype_of
 from ..physics.metrics import images
-from ..physics.sampling import chebyshev_nodes, uniform
+from ..physics.sampling import uniform
 from ..problems.base import AbstractPDE
 from ..problems.burgers import Burgers
 from ..problems.lorenz import Lorenz
@@ -225,15 +225,17 @@ class _Grid:
         box = self.model.parameters
         ends = zip(box.low, box.high, strict=True)
         degrees = [1 if one == other else 9 for one, other in ends]
-        lams = np.asarray(chebyshev_nodes(box, tuple(degrees)))
+        # For periodic parameters too: the page's polynomials are in scaled λ.
+        nodes = [-np.cos(np.pi * (np.arange(n) + 0.5) / n) for n in degrees]
+        scaled = np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1)
+        lams = np.asarray(box.unscale(scaled.reshape(-1, len(box))))
         every = np.stack([self.at(lam).T.ravel() for lam in lams], axis=1)
         left, sizes, right = np.linalg.svd(every, full_matrices=False)
         rank = int(np.sum(sizes > _CUT * sizes[0]))
         # Of each, the Chebyshev coefficients along every parameter.
         series = right[:rank].reshape(rank, *degrees)
-        for axis, degree in enumerate(degrees, start=1):
-            nodes = -np.cos(np.pi * (np.arange(degree) + 0.5) / degree)
-            to = np.linalg.inv(np.polynomial.chebyshev.chebvander(nodes, degree - 1))
+        for axis, at in enumerate(nodes, start=1):
+            to = np.linalg.inv(np.polynomial.chebyshev.chebvander(at, len(at) - 1))
             series = np.moveaxis(np.tensordot(to, series, (1, axis)), 0, axis)
         return {
             "shape": self.shape,
