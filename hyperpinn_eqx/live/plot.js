@@ -163,3 +163,12 @@ function player(button, input, update) {
     playing = requestAnimationFrame(step);
   });
 }
+
+// Where there are several fields, a list of them; `change` gets the chosen one's place.
+function chooser(controls, names, chosen, change) {
+  if (names.length < 2) return;
+  const label = element("label", { className: "hpx-check", textContent: "field " }, controls);
+  const list = element("select", { oninput: () => change(list.selectedIndex) }, label);
+  names.forEach((name) => element("option", { textContent: name }, list));
+  list.selectedIndex = chosen;
+}

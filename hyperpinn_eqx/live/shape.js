@@ -39,17 +39,12 @@ function shape(root, model, data) {
   const flows = flow.every((i) => i >= 0);
   const choices = [...data.fields, ...(flows ? ["speed"] : [])];
   let field = flows ? choices.length - 1 : 0, [low, high] = data.ranges[field], table;
-  if (choices.length > 1) {
-    const label = element("label", { className: "hpx-check", textContent: "field " }, controls);
-    const choice = element("select", { oninput: () => {
-      field = choice.selectedIndex;
-      [low, high] = data.ranges[field];
-      theme();
-      update(true);
-    } }, label);
-    choices.forEach((name) => element("option", { textContent: name }, choice));
-    choice.selectedIndex = field;
-  }
+  chooser(controls, choices, field, (chosen) => {
+    field = chosen;
+    [low, high] = data.ranges[field];
+    theme();
+    update(true);
+  });
   const long = x1 - x0 > y1 - y0 ? 420 : Math.round(420 * (x1 - x0) / (y1 - y0));
   const cells = new ImageData(long, Math.round(long * (y1 - y0) / (x1 - x0)));
   const picture = element("canvas", { width: cells.width, height: cells.height });

@@ -13,16 +13,12 @@ function waves(root, model, data) {
     label.append(" exact");
   }
   let field = 0;
-  if (data.fields.length > 1) {
-    const label = element("label", { className: "hpx-check", textContent: "field " }, controls);
-    const choice = element("select", { oninput: () => {
-      field = choice.selectedIndex;
-      [low, high] = data.ranges[field];
-      theme();
-      update(true);
-    } }, label);
-    data.fields.forEach((name) => element("option", { textContent: name }, choice));
-  }
+  chooser(controls, data.fields, field, (chosen) => {
+    field = chosen;
+    [low, high] = data.ranges[field];
+    theme();
+    update(true);
+  });
   // An odd solution needs to be computed on one half only.
   const odd = model.odd === 1, nt = 97, nx = odd ? 81 : 121, nc = odd ? 101 : 201;
   const linspace = (a, b, n) => Float64Array.from({ length: n }, (_, i) => a + (b - a) * i / (n - 1));
