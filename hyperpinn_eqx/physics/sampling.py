@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import _arguments as checks
 from .._arguments import Count, CountOrZero, MayBeEmpty, checked
-from ..box import Box
+from ..box import Box, lattice
 from ..problems.conditions import Where
 from ..problems.mapped import Mapped
 
@@ -151,9 +151,9 @@ def condition_points(
 ) -> Places:
     """Random points where a condition holds, as many on each of its faces.
 
-    They are a Latin hypercube in the coordinates that are free; on the faces of a
-    `Mapped` domain, evenly spread for the given λ. Of a condition at a point there is
-    only that one.
+    They are a lattice that is moved at random, even in the coordinates that are free;
+    on the faces of a `Mapped` domain, evenly spread for the given λ. Of a condition at
+    a point there is only that one.
 
     >>> from hyperpinn_eqx.problems.conditions import Where
     >>> box = Box(t=(0, 1), x=(-1, 1))
@@ -165,17 +165,18 @@ def condition_points(
         n = 1
     box = domain.reference
     if isinstance(domain, Box) or where.at is not None:
-        points = _inside(box, latin_hypercube(box.linear(), n, key=key))
+        points = _inside(box, _moved_lattice(box, n, key=key))
         return placed(domain, where, points, lam)[0]
     first, second = jr.split(key)
     faces = len(where.faces)
     each = -(-n // faces)
-    many = latin_hypercube(box.linear(), _CHOICE * each * faces, key=first)
+    many = _moved_lattice(box, _CHOICE * each * faces, key=first)
     places, area = placed(domain, where, _inside(box, many), lam)
     # On each face a draw without replacement, by area.
     score = jnp.log(area) + jr.gumbel(second, area.shape, area.dtype)
-    _, chosen = jax.lax.top_k(score.reshape(-1, faces).T, each)
-    rows = (chosen.T * faces + jnp.arange(faces, dtype=chosen.dtype)[None]).ravel()[:n]
+    _, chosen = jax.lax.top_k(score.reshape(faces, -1), each)
+    begin = jnp.arange(faces, dtype=chosen.dtype) * (_CHOICE * each)
+    rows = (chosen.T + begin[None]).ravel()[:n]
     return jax.tree.map(lambda a: a[rows], places)
 
 
@@ -225,7 +226,10 @@ def _held(
         axis = np.array([domain.names.index(name) for name, _ in where.faces])
         value = np.array([value for _, value in where.faces])
         sign = np.where(value == np.array(domain.low)[axis], -1.0, 1.0)
-        row, face = np.arange(len(held)), np.arange(len(held)) % len(axis)
+        # One face after the other: a stretch of a lattice is even, but every fourth of
+        # its points may not be.
+        row = np.arange(len(held))
+        face = row * len(axis) // len(held)
         held[row, axis[face]] = value[face]
         normal[row, axis[face]] = sign[face]
     there = jnp.asarray(np.nan_to_num(held), points.dtype)
@@ -278,6 +282,13 @@ def residual_adaptive(
         score += jnp.log(size)
     score += jr.gumbel(draw_key, r.shape, r.dtype)
     return points[jax.lax.top_k(score, n)[1]]
+
+
+def _moved_lattice(box: Box, n: int, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
+    """A lattice in physical units, and around its ends: a random vector further."""
+    move = jr.uniform(key, (len(box),))
+    unit = (lattice(n, len(box)).astype(move.dtype) + move[None]) % 1
+    return box.linear().unscale(2 * unit - 1)
 
 
 def _cube(shape: int | tuple[int, ...], d: int, key: PRNGKeyArray) -> Array:
