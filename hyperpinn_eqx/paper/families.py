@@ -15,6 +15,7 @@ from ..physics.metrics import FamilyError, family_error
 from ..physics.sampling import latin_hypercube
 from ..problems.allen_cahn import AllenCahn
 from ..problems.base import AbstractPDE
+from ..problems.brusselator import Brusselator
 from ..problems.bump import Bump
 from ..problems.burgers_wave import BurgersWave
 from ..problems.conductor import Conductor
@@ -177,6 +178,11 @@ FAMILIES = (
         "korteweg-de-vries-hyperpinn",
         KortewegDeVries(),
         "u_t + 6 u u_x + u_xxx = 0, a soliton",
+    ),
+    FamilyExperiment(
+        "brusselator-hyperpinn",
+        Brusselator(),
+        "u_t = 1 + u^2 v - (B + 1) u + D u_xx, v_t = B u - u^2 v + D v_xx",
     ),
     FamilyExperiment("ring-hyperpinn", Ring(), "u_xx + u_yy = 0 between two circles"),
     FamilyExperiment(
