@@ -70,7 +70,6 @@ from .problems.bump import Bump as Bump
 from .problems.burgers import Burgers as Burgers
 from .problems.burgers_reference import burgers_reference as burgers_reference
 from .problems.burgers_wave import BurgersWave as BurgersWave
-from .problems.cavity import Cavity as Cavity
 from .problems.conductor import Conductor as Conductor
 from .problems.ellipse import Ellipse as Ellipse
 from .problems.klein_gordon import KleinGordon as KleinGordon

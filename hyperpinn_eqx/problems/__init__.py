@@ -7,7 +7,6 @@ from .brusselator import Brusselator as Brusselator
 from .bump import Bump as Bump
 from .burgers import Burgers as Burgers
 from .burgers_wave import BurgersWave as BurgersWave
-from .cavity import Cavity as Cavity
 from .conductor import Conductor as Conductor
 from .ellipse import Ellipse as Ellipse
 from .klein_gordon import KleinGordon as KleinGordon

@@ -126,10 +126,25 @@ def test_points_lie_on_their_faces_evenly_with_outward_normals(getkey):
         assert at.sum() == 100
         points = np.asarray(places.point)[at]
         assert np.all(points[:, axis] == value)
-        # As even as a third of a Latin hypercube is.
         times = np.sort(points[:, 0])
-        assert np.max(np.abs(times - np.linspace(0, 2, 100))) < 0.25
+        assert np.max(np.abs(times - np.linspace(0, 2, 100))) < 0.1
     assert np.all(jnp.linalg.norm(places.normal, axis=1) == 1)
+
+
+@pytest.mark.parametrize("faces", range(1, 10))
+def test_points_are_even_on_each_of_any_number_of_faces(faces, getkey):
+    box = hpx.Box(**{name: (0, 1) for name in "txyzw"})
+    ends = [(name, end) for end in (0.0, 1.0) for name in "xyzw"] + [("t", 0.0)]
+    where = Where(tuple(ends[:faces]))
+    places = condition_points(box, where, 40 * faces, key=getkey())
+    for name, end in where.faces:
+        axis = box.names.index(name)
+        outward = np.asarray(places.normal)[:, axis] == (1.0 if end else -1.0)
+        points = np.asarray(places.point)[outward]
+        assert points.shape == (40, 5)
+        for other in set(range(5)) - {axis}:
+            found = np.sort(points[:, other])
+            assert np.max(np.diff(found, prepend=0, append=1)) < 0.12
 
 
 def test_a_point_is_one_and_a_line_many(getkey):
