@@ -133,7 +133,7 @@ def test_points_lie_on_their_faces_evenly_with_outward_normals(getkey):
 
 @pytest.mark.parametrize("faces", range(1, 10))
 def test_points_are_even_on_each_of_any_number_of_faces(faces, getkey):
-    box = hpx.Box(**{name: (0, 1) for name in "txyzw"})
+    box = hpx.Box(**dict.fromkeys("txyzw", (0, 1)))
     ends = [(name, end) for end in (0.0, 1.0) for name in "xyzw"] + [("t", 0.0)]
     where = Where(tuple(ends[:faces]))
     places = condition_points(box, where, 40 * faces, key=getkey())
