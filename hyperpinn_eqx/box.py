@@ -196,6 +196,9 @@ class Box:
             value = checks.array(argument, lam, "...", empty=True)
         except ValueError:
             raise ValueError(f"{argument} = {lam!r}, {expected}") from None
+        if not isinstance(value, jax.core.Tracer):
+            # For one number NumPy is ten times as fast.
+            value = np.asarray(value)
         value = value.astype(jnp.result_type(float))
         if value.shape == () and len(self) == 1:
             value = value[None]
@@ -222,7 +225,7 @@ class Box:
                     f"[{low:g}, {high:g}]; the network extrapolates there",
                     stacklevel=3,
                 )
-        return value
+        return jnp.asarray(value)
 
     def point(self, point: ArrayLike, *, argument: str = "point") -> None:
         """Checks that points lie in the box; what JAX traces is not looked at.
