@@ -192,6 +192,7 @@ class Box:
             UserWarning: a value outside the range.
         """
         expected = f"expected {len(self)} value(s): {', '.join(self.names)}"
+        value: Array | np.ndarray
         try:
             value = checks.array(argument, lam, "...", empty=True)
         except ValueError:

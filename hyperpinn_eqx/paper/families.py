@@ -149,8 +149,6 @@ FAMILIES = (
         "poisson-hyperpinn",
         Poisson(),
         "u_xx + u_yy = -(a^2 + b^2) cos ax sin by on a square",
-        # It is still falling then.
-        settings={"newton_steps": 1200},
         published="2.7e-3, cd-PINN",
     ),
     FamilyExperiment(

@@ -1,7 +1,7 @@
 """Where a loss looks: values of λ, collocation points, initial and boundary points."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import equinox as eqx
 import jax
@@ -165,18 +165,17 @@ def condition_points(
         n = 1
     box = domain.reference
     if isinstance(domain, Box) or where.at is not None:
-        points = _inside(box, _moved_lattice(box, n, key=key))
+        points = _inside(box, _spread(box, where, n, key=key))
         return placed(domain, where, points, lam)[0]
     first, second = jr.split(key)
     faces = len(where.faces)
     each = -(-n // faces)
-    many = _moved_lattice(box, _CHOICE * each * faces, key=first)
+    many = _spread(box, where, _CHOICE * each * faces, key=first)
     places, area = placed(domain, where, _inside(box, many), lam)
     # On each face a draw without replacement, by area.
     score = jnp.log(area) + jr.gumbel(second, area.shape, area.dtype)
-    _, chosen = jax.lax.top_k(score.reshape(faces, -1), each)
-    begin = jnp.arange(faces, dtype=chosen.dtype) * (_CHOICE * each)
-    rows = (chosen.T + begin[None]).ravel()[:n]
+    _, chosen = jax.lax.top_k(score.reshape(-1, faces).T, each)
+    rows = (chosen.T * faces + jnp.arange(faces, dtype=chosen.dtype)[None]).ravel()[:n]
     return jax.tree.map(lambda a: a[rows], places)
 
 
@@ -226,10 +225,7 @@ def _held(
         axis = np.array([domain.names.index(name) for name, _ in where.faces])
         value = np.array([value for _, value in where.faces])
         sign = np.where(value == np.array(domain.low)[axis], -1.0, 1.0)
-        # One face after the other: a stretch of a lattice is even, but every fourth of
-        # its points may not be.
-        row = np.arange(len(held))
-        face = row * len(axis) // len(held)
+        row, face = np.arange(len(held)), np.arange(len(held)) % len(axis)
         held[row, axis[face]] = value[face]
         normal[row, axis[face]] = sign[face]
     there = jnp.asarray(np.nan_to_num(held), points.dtype)
@@ -284,11 +280,31 @@ def residual_adaptive(
     return points[jax.lax.top_k(score, n)[1]]
 
 
-def _moved_lattice(box: Box, n: int, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
-    """A lattice in physical units, and around its ends: a random vector further."""
+def _spread(
+    box: Box, where: Where, n: int, *, key: PRNGKeyArray
+) -> Float[Array, "n d"]:
+    """Points that are even on each face: a lattice there, moved by a random vector.
+
+    What holds on a face is put in later, see `_held`.
+    """
+    unit = np.zeros((n, len(box)))
+    for rows, free in _faces(box, where, n):
+        # A lattice in more dimensions is even in all of them together, not in fewer.
+        unit[rows[:, None], free] = lattice(len(rows), len(free))
     move = jr.uniform(key, (len(box),))
-    unit = (lattice(n, len(box)).astype(move.dtype) + move[None]) % 1
-    return box.linear().unscale(2 * unit - 1)
+    moved = (jnp.asarray(unit, move.dtype) + move[None]) % 1
+    return box.linear().unscale(2 * moved - 1)
+
+
+def _faces(box: Box, where: Where, n: int) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """Which of n points are on each face, in turn as in `_held`; and what is free."""
+    if where.at is not None:
+        yield np.arange(n), [i for i, value in enumerate(where.at) if value is None]
+        return
+    for i, (name, _) in enumerate(where.faces):
+        held = box.names.index(name)
+        rows = np.arange(i, n, len(where.faces))
+        yield rows, [k for k in range(len(box)) if k != held]
 
 
 def _cube(shape: int | tuple[int, ...], d: int, key: PRNGKeyArray) -> Array:
