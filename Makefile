@@ -19,6 +19,11 @@ ifdef CI
 export JAX_PLATFORMS ?= cpu
 endif
 test unit pages coverage mutate: export JAX_PLATFORMS ?= cpu
+# Large arrays come and go at every step of a training; by default glibc gives their pages
+# back each time, and a fifth of the time goes into getting them again.
+export MALLOC_TRIM_THRESHOLD_ ?= 2147483647
+export MALLOC_MMAP_THRESHOLD_ ?= 33554432
+export MALLOC_TOP_PAD_ ?= 268435456
 # Whole files side by side, since tests of one file share what it prepares.
 SIDE := -n auto --maxprocesses=4 --dist=loadfile
 

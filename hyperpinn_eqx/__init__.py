@@ -35,6 +35,7 @@ from .networks.conditioned import LowRank as LowRank
 from .networks.hyper import HyperPINN as HyperPINN
 from .networks.jets import Jet as Jet
 from .networks.jets import jets as jets
+from .networks.jets import values as values
 from .networks.main import MainNet as MainNet
 from .networks.main import MainNetSpec as MainNetSpec
 from .networks.model import AbstractModel as AbstractModel
@@ -64,6 +65,7 @@ from .problems.allen_cahn import AllenCahn as AllenCahn
 from .problems.base import AbstractODE as AbstractODE
 from .problems.base import AbstractPDE as AbstractPDE
 from .problems.base import condition as condition
+from .problems.brusselator import Brusselator as Brusselator
 from .problems.bump import Bump as Bump
 from .problems.burgers import Burgers as Burgers
 from .problems.burgers_reference import burgers_reference as burgers_reference

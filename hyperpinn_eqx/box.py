@@ -192,10 +192,14 @@ class Box:
             UserWarning: a value outside the range.
         """
         expected = f"expected {len(self)} value(s): {', '.join(self.names)}"
+        value: Array | np.ndarray
         try:
             value = checks.array(argument, lam, "...", empty=True)
         except ValueError:
             raise ValueError(f"{argument} = {lam!r}, {expected}") from None
+        if not isinstance(value, jax.core.Tracer):
+            # For one number NumPy is ten times as fast.
+            value = np.asarray(value)
         value = value.astype(jnp.result_type(float))
         if value.shape == () and len(self) == 1:
             value = value[None]
@@ -222,27 +226,30 @@ class Box:
                     f"[{low:g}, {high:g}]; the network extrapolates there",
                     stacklevel=3,
                 )
-        return value
+        return jnp.asarray(value)
 
     def point(self, point: ArrayLike, *, argument: str = "point") -> None:
-        """Checks that one point lies in the box; one that JAX traces is not looked at.
+        """Checks that points lie in the box; what JAX traces is not looked at.
 
         Raises:
             ValueError: a coordinate is outside of its range; a periodic one has no
                 outside.
         """
-        value = checks.array(argument, point, len(self))
+        value = checks.array(argument, point, "...", len(self), empty=True)
         if isinstance(value, jax.core.Tracer):
             return
-        for name, low, high, periodic, v in zip(
-            self.names, self.low, self.high, self.periodic, value.tolist(), strict=True
-        ):
-            slack = np.inf if periodic else 1e-6 * max(abs(low), abs(high))
-            if not (np.isfinite(v) and low - slack <= v <= high + slack):
-                raise ValueError(
-                    f"{argument}: {name} = {v:g}, expected a value in "
-                    f"[{low:g}, {high:g}]"
-                )
+        values, low, high = np.asarray(value), np.array(self.low), np.array(self.high)
+        slack = 1e-6 * np.maximum(np.abs(low), np.abs(high))
+        slack[list(self.periodic)] = np.inf
+        inside = np.isfinite(values) & (low - slack <= values)
+        inside &= values <= high + slack
+        if not inside.all():
+            *where, i = np.argwhere(~inside)[0]
+            raise ValueError(
+                f"{argument}{list(map(int, where)) or ''}: {self.names[i]} = "
+                f"{values[(*where, i)]:g}, expected a value in "
+                f"[{self.low[i]:g}, {self.high[i]:g}]"
+            )
 
 
 def unpack(parameters: Box, lam: Float[Array, "... p"]) -> Float[Array, "..."]:

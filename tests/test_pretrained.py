@@ -37,6 +37,7 @@ FAMILIES = {
     "transport-hyperpinn": (8913, 609),
     "burgers-wave-hyperpinn": (9121, 625),
     "plume-hyperpinn": (9121, 625),
+    "brusselator-hyperpinn": (9086, 626),
     "rod-hyperpinn": (8889, 609),
     "wave-hyperpinn": (9097, 625),
     "poisson-hyperpinn": (8889, 609),

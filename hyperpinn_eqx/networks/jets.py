@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .. import _programs as programs
 from .._arguments import ArrayLike, MayBeEmpty, array, checked, instance
 from .._blocks import auto_axes
 from .main import MainNet, precision
@@ -124,6 +125,50 @@ def jets(
     """
     with precision(u.dtype) if isinstance(u, MainNet) else contextlib.nullcontext():
         return _jets(u, points, derivatives, coordinates)
+
+
+@checked
+def values(
+    u: Callable[[Float[Array, " d"]], Array],
+    points: MayBeEmpty[Float[ArrayLike, "n d"]],
+) -> Float[Array, " n *k"]:
+    """A network at n points, or any other function of one point.
+
+    The layers of a `MainNet` see all points at once, one long axis: several times as
+    fast as `jax.vmap(u)(points)`, and compiled, also at a prompt.
+
+    Args:
+        u: a function of one point of shape (d,).
+        points: physical units.
+
+    Raises:
+        ValueError: a point is outside of the domain of a bounded network.
+
+    >>> print(values(lambda p: p[0] * p[1], jnp.array([[3.0, 2.0], [1.0, 5.0]])))
+    [6. 5.]
+    """
+    if not isinstance(u, MainNet):
+        return jax.vmap(u)(jnp.asarray(points))
+    with precision(u.dtype):
+        points = array("points", points, "n", u.spec.sizes[0], empty=True)
+        if u.spec.bounded:
+            u.spec.inputs.point(points, argument="points")
+        return network_values(u, points.astype(u.dtype))
+
+
+def network_values(net: MainNet, points: Float[Array, "n d"]) -> Float[Array, " n *k"]:
+    """The same for points in the network's precision, without checks."""
+    if net.plain:
+        return _compiled_values(net, points)
+    return programs.call(_network_values, net, points)
+
+
+def _network_values(net: MainNet, points: Array) -> Array:
+    return _network(net, points, {()})[()]
+
+
+# As `networks.main` has it for one point.
+_compiled_values = jax.jit(_network_values, inline=True)
 
 
 def _jets(

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import types
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -233,9 +234,9 @@ class MainNet(eqx.Module):
         self.weights = _arrays("weights", weights, spec.shapes)
         self.biases = _arrays("biases", biases, [shape[:1] for shape in spec.shapes])
         self.spec = spec
-        types = sorted({str(a.dtype) for a in (*self.weights, *self.biases)})
-        if len(types) > 1:
-            raise ValueError(f"weights and biases are {types}, expected one type")
+        kinds = sorted({str(a.dtype) for a in (*self.weights, *self.biases)})
+        if len(kinds) > 1:
+            raise ValueError(f"weights and biases are {kinds}, expected one type")
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -244,9 +245,28 @@ class MainNet(eqx.Module):
 
     def __call__(self, point: Float[ArrayLike, " d"]) -> Float[Array, "..."]:
         with precision(self.dtype):
-            return self._at(checks.array("point", point, "...", empty=True))
+            point = self._checked(checks.array("point", point, "...", empty=True))
+            return _value(self, point) if self.plain else self.value(point)
 
-    def _at(self, point: Float[Array, "..."]) -> Float[Array, "..."]:
+    # Without these `jax.vmap` and its like write out all shapes to have a name for the
+    # network, which takes longer than to evaluate it.
+    @property
+    def __name__(self) -> str:
+        return "MainNet"
+
+    @property
+    def __code__(self) -> types.CodeType:
+        return type(self).value.__code__
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is only arrays and shapes, so that one program stays right.
+
+        Code that is built in may read what changes.
+        """
+        return self.spec.hard is None
+
+    def _checked(self, point: Float[Array, "..."]) -> Float[Array, " d"]:
         if point.shape != (self.spec.sizes[0],):
             raise ValueError(
                 f"point has shape {point.shape}, expected ({self.spec.sizes[0]},): "
@@ -254,7 +274,10 @@ class MainNet(eqx.Module):
             )
         if self.spec.bounded:
             self.spec.inputs.point(point)
-        point = point.astype(self.dtype)
+        return point.astype(self.dtype)
+
+    def value(self, point: Float[Array, " d"]) -> Float[Array, "..."]:
+        """The same as a call, without checks, of a point in its precision."""
         h = self.spec.scale(point)
         for w, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             h = jnp.tanh(jax.lax.dot(w, h) + b)
@@ -290,6 +313,11 @@ class MainNet(eqx.Module):
         pairs = zip(self.weights, self.biases, strict=True)
         with precision(self.dtype):
             return jnp.concatenate([a for w, b in pairs for a in (w.ravel(), b)])
+
+
+# Typed at a prompt, and under `jax.vmap`, one call instead of one for each operation.
+# In a larger program it is no call at all.
+_value = jax.jit(MainNet.value, inline=True)
 
 
 def pair(

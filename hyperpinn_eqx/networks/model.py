@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from .._arguments import checked
 from ..box import Box
-from .main import MainNet, precision
+from .main import MainNet, MainNetSpec, precision
 
 Tree = TypeVar("Tree")
 
@@ -43,8 +43,24 @@ class AbstractModel(eqx.Module):
         dtype = dtype_of(self)
         with precision(dtype):
             value = self.parameters.parameter(lam).astype(dtype)
-            net = self.generate(self.parameters.scale(value))
-            return net if net.spec.hard is None else net.at(value)
+            net = _net(self, value) if self.plain else self.net_at(value)
+            return net if net.plain else net.at(value)
+
+    def net_at(self, value: Float[Array, " p"]) -> MainNet:
+        """The main network for λ in the model's precision; no checks."""
+        return self.generate(self.parameters.scale(value))
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is only arrays and shapes, so that one program stays right.
+
+        A class from elsewhere, or code that is built in, may read what changes.
+        """
+        own = [getattr(self, field.name) for field in dataclasses.fields(self)]
+        specs = [part.spec if isinstance(part, MainNet) else part for part in own]
+        hard = [spec.hard for spec in specs if isinstance(spec, MainNetSpec)]
+        ours = type(self).__module__.startswith(f"{__package__}.")
+        return ours and not any(hard)
 
     @abc.abstractmethod
     def generate(self, scaled: Float[Array, " p"]) -> MainNet:
@@ -56,6 +72,10 @@ class AbstractModel(eqx.Module):
         The models of this package give the arguments that rebuild their skeletons.
         """
         return {"class": type(self).__name__, "fields": fields(self)}
+
+
+# As in `main`: one call at a prompt, none in a larger program.
+_net = jax.jit(AbstractModel.net_at, inline=True)
 
 
 def fields(tree: object, name: str = "") -> dict[str, Any]:
@@ -95,11 +115,11 @@ def dtype_of(tree: object) -> jnp.dtype:
     Raises:
         ValueError: they are of several types.
     """
-    leaves = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
-    types = sorted({str(leaf.dtype) for leaf in leaves})
+    types = {leaf.dtype for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)}
     if len(types) > 1:
-        raise ValueError(f"weights are {types}, expected one type; see `cast`")
-    return leaves[0].dtype if leaves else jnp.result_type(float)
+        names = sorted(map(str, types))
+        raise ValueError(f"weights are {names}, expected one type; see `cast`")
+    return types.pop() if types else jnp.result_type(float)
 
 
 def count_parameters(tree: object) -> int:

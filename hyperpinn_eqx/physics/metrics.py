@@ -2,7 +2,6 @@
 
 import functools
 import math
-import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import equinox as eqx
@@ -16,7 +15,7 @@ from .. import _arguments as checks
 from .. import _programs as programs
 from .._arguments import ArrayLike, Finite, TwoOrMore, checked
 from ..box import Box, unpack
-from ..networks.jets import jets
+from ..networks.jets import network_values
 from ..networks.main import MainNet, precision
 from ..networks.model import AbstractModel, cast
 from ..problems.base import AbstractPDE
@@ -170,7 +169,7 @@ class EvaluationSet:
 
             def values(lam: Array, s: Array) -> Array:
                 value = unpack(model.parameters, lam)
-                return _values(model(lam), images(self.domain, s, value))
+                return network_values(model(lam), images(self.domain, s, value))
 
             # Once for all λ, whatever the model's networks are.
             first = jnp.asarray(next(_blocks(self.axes)))
@@ -334,10 +333,9 @@ def on_grid(
     grid = list(axes)
     if isinstance(u, MainNet):
         with precision(u.dtype):
-            return _on_grid(functools.partial(_of_network, u), grid)
+            return _on_grid(functools.partial(network_values, u), grid)
     first = jnp.asarray(next(_blocks(grid)))
-    values = programs.compiled(functools.partial(_values, u), first)
-    return _on_grid(values, grid)
+    return _on_grid(programs.compiled(jax.vmap(u), first), grid)
 
 
 # The function of a grid's points takes memory for these only.
@@ -367,12 +365,3 @@ def _on_grid(
         found[at : at + len(u)] = u[: len(found) - at]
         at += len(u)
     return found.reshape(*shape, *found.shape[1:])
-
-
-def _values(u: Callable[[Array], Array], points: Array) -> Array:
-    names = string.ascii_letters[: points.shape[1]]
-    return jets(u, points, (), names).value
-
-
-# A network is arrays and a shape that never changes; no other function may go here.
-_of_network = eqx.filter_jit(_values)

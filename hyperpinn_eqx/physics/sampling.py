@@ -1,7 +1,7 @@
 """Where a loss looks: values of λ, collocation points, initial and boundary points."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import equinox as eqx
 import jax
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import _arguments as checks
 from .._arguments import Count, CountOrZero, MayBeEmpty, checked
-from ..box import Box
+from ..box import Box, lattice
 from ..problems.conditions import Where
 from ..problems.mapped import Mapped
 
@@ -151,9 +151,9 @@ def condition_points(
 ) -> Places:
     """Random points where a condition holds, as many on each of its faces.
 
-    They are a Latin hypercube in the coordinates that are free; on the faces of a
-    `Mapped` domain, evenly spread for the given λ. Of a condition at a point there is
-    only that one.
+    They are a lattice that is moved at random, even in the coordinates that are free;
+    on the faces of a `Mapped` domain, evenly spread for the given λ. Of a condition at
+    a point there is only that one.
 
     >>> from hyperpinn_eqx.problems.conditions import Where
     >>> box = Box(t=(0, 1), x=(-1, 1))
@@ -165,12 +165,12 @@ def condition_points(
         n = 1
     box = domain.reference
     if isinstance(domain, Box) or where.at is not None:
-        points = _inside(box, latin_hypercube(box.linear(), n, key=key))
+        points = _inside(box, _spread(box, where, n, key=key))
         return placed(domain, where, points, lam)[0]
     first, second = jr.split(key)
     faces = len(where.faces)
     each = -(-n // faces)
-    many = latin_hypercube(box.linear(), _CHOICE * each * faces, key=first)
+    many = _spread(box, where, _CHOICE * each * faces, key=first)
     places, area = placed(domain, where, _inside(box, many), lam)
     # On each face a draw without replacement, by area.
     score = jnp.log(area) + jr.gumbel(second, area.shape, area.dtype)
@@ -278,6 +278,33 @@ def residual_adaptive(
         score += jnp.log(size)
     score += jr.gumbel(draw_key, r.shape, r.dtype)
     return points[jax.lax.top_k(score, n)[1]]
+
+
+def _spread(
+    box: Box, where: Where, n: int, *, key: PRNGKeyArray
+) -> Float[Array, "n d"]:
+    """Points that are even on each face: a lattice there, moved by a random vector.
+
+    What holds on a face is put in later, see `_held`.
+    """
+    unit = np.zeros((n, len(box)))
+    for rows, free in _faces(box, where, n):
+        # A lattice in more dimensions is even in all of them together, not in fewer.
+        unit[rows[:, None], free] = lattice(len(rows), len(free))
+    move = jr.uniform(key, (len(box),))
+    moved = (jnp.asarray(unit, move.dtype) + move[None]) % 1
+    return box.linear().unscale(2 * moved - 1)
+
+
+def _faces(box: Box, where: Where, n: int) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """Which of n points are on each face, in turn as in `_held`; and what is free."""
+    if where.at is not None:
+        yield np.arange(n), [i for i, value in enumerate(where.at) if value is None]
+        return
+    for i, (name, _) in enumerate(where.faces):
+        held = box.names.index(name)
+        rows = np.arange(i, n, len(where.faces))
+        yield rows, [k for k in range(len(box)) if k != held]
 
 
 def _cube(shape: int | tuple[int, ...], d: int, key: PRNGKeyArray) -> Array:

@@ -3,6 +3,7 @@
 from .allen_cahn import AllenCahn as AllenCahn
 from .base import AbstractODE as AbstractODE
 from .base import AbstractPDE as AbstractPDE
+from .brusselator import Brusselator as Brusselator
 from .bump import Bump as Bump
 from .burgers import Burgers as Burgers
 from .burgers_wave import BurgersWave as BurgersWave

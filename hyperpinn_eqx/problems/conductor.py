@@ -11,6 +11,7 @@ from .._arguments import ArrayLike, Finite, MayBeEmpty, checked
 from ..box import Box
 from ..networks.jets import Jet
 from .base import AbstractPDE, condition
+from .chebyshev import collocation
 from .mapped import Mapped
 
 Jets = tuple[Jet, Jet]
@@ -102,7 +103,7 @@ class Conductor(AbstractPDE):
 
 def _coefficients(s: float, h: float) -> list[Float64[np.ndarray, "m n"]]:
     """Chebyshev coefficients of v and T over the box."""
-    (a, da), (b, db) = _collocation(_ALONG), _collocation(_ACROSS)
+    (a, da), (b, db) = collocation(_ALONG), collocation(_ACROSS)
     x, high = np.meshgrid((a + 1) / 2, (b + 1) / 2, indexing="ij")
     half = ((1 + s * np.cos(2 * np.pi * (x - 0.5))) / 4).reshape(-1, 1)
     slope = (-s * np.pi / 2 * np.sin(2 * np.pi * (x - 0.5))).reshape(-1, 1)
@@ -126,17 +127,3 @@ def _coefficients(s: float, h: float) -> list[Float64[np.ndarray, "m n"]]:
     v, T = (to[0] @ field.reshape(x.shape) @ to[1].T for field in fields)
     v[0, 0] -= chebyshev.chebval2d(0.0, -1.0, v)
     return [v, T]
-
-
-def _collocation(
-    n: int,
-) -> tuple[Float64[np.ndarray, " m"], Float64[np.ndarray, "m m"]]:
-    """Chebyshev points in [-1, 1] from the left, and the derivative there as a matrix.
-
-    (Trefethen 2000, Spectral Methods in MATLAB, chapter 6.)
-    """
-    x = -np.cos(np.pi * np.arange(n + 1) / n)
-    x[[0, -1]] = -1, 1
-    sign = np.array([2, *[1] * (n - 1), 2]) * (-1.0) ** np.arange(n + 1)
-    matrix = np.outer(sign, 1 / sign) / (x[:, None] - x + np.eye(n + 1))
-    return x, matrix - np.diag(matrix.sum(axis=1))

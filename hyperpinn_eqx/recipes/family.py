@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
+from .. import _programs as programs
 from .._arguments import Count, NonNegative, Positive, TwoOrMore, checked
 from ..loss import Loss
 from ..networks.hyper import HyperPINN
@@ -46,6 +47,7 @@ def train_family(
     hidden: Sequence[Count] | None = None,
     adam_steps: Count = 1000,
     newton_steps: Count = 600,
+    tolerance: NonNegative = 1e-9,
     n_lam: TwoOrMore | None = None,
     n_points: Count = 200,
     n_conditions: Count = 50,
@@ -75,8 +77,11 @@ def train_family(
         adam_steps: steps of Adam in float32, on 16 λ with 64 points each, all new at
             every step.
         newton_steps: at most so many steps of Gauss-Newton in float64. They end before
-            when the loss at λ and points that no step sees is level, that is, when it
-            has not halved in 240 steps.
+            when the loss at λ and points that no step sees, the held-out loss, is at
+            most `tolerance`, or level: when it has not halved in 240 steps.
+        tolerance: the default ends a training when residuals are 3e-5 of their terms;
+            solutions are then right to about four digits. With 0 it goes on as long as
+            that is of use.
         n_lam: values of λ in a batch of Gauss-Newton; by default 32 for one parameter,
             64 for several, between which more can hide.
         n_points: residual-adaptive collocation points for each of them.
@@ -92,8 +97,8 @@ def train_family(
         key: a JAX random key.
         progress: whether to show bars.
         journal: keeps the training and goes on from it, see `Journal`. It knows the
-            problem and the settings that it began with; only `newton_steps` may be
-            others.
+            problem and the settings that it began with; only `newton_steps` and
+            `tolerance` may be others.
 
     Returns:
         A `FitResult` with a model in the problem's units, and the history of "total"
@@ -134,7 +139,7 @@ def train_family(
         newton_loss, n_lam=16, n_points=64, sample_lam=log_uniform, adaptive=False
     )
     if journal is not None:
-        # Not `newton_steps`: a longer training begins like a shorter one.
+        # Not how it ends: a longer training begins like a shorter one.
         settings = {
             "problem": fingerprint(given),
             "scale": scale if scale is None else str(scale),
@@ -180,7 +185,7 @@ def train_family(
         steps = GaussNewton(
             newton_loss, rank, jax.tree.map(eqx.is_inexact_array, model)
         )
-        watched = UntilLevel(steps, newton_loss, key=held_key)
+        watched = UntilLevel(steps, newton_loss, tolerance, key=held_key)
         newton = run(
             watched,
             watched.init(model, 1e-3),
@@ -189,7 +194,8 @@ def train_family(
             name="gauss-newton",
             **options,
         )
-    _warn(watched.look(newton.model), len(newton.history["total"]) < newton_steps)
+    if watched.look(newton.model) > _LARGE:
+        _warn(watched.terms(newton.model), len(newton.history["total"]) < newton_steps)
     before = np.array(first["total"])
     columns = {
         "total": np.concatenate([before, newton.history["total"]]),
@@ -246,7 +252,12 @@ def _untrained(
     hidden = hidden or ((16, 16, 8) if simple else (24, 24, 12))
     sizes = (len(domain), *main, k)
     shape = MainNetSpec(sizes, domain, problem.outputs, hard=hard)
-    return HyperPINN(shape, problem.parameters, hidden, key=key)
+
+    def build(key: PRNGKeyArray) -> HyperPINN:
+        return HyperPINN(shape, problem.parameters, hidden, key=key)
+
+    # One program instead of one for each draw and each shape.
+    return programs.call(build, key)
 
 
 def with_main(model: HyperPINN, main: MainNetSpec) -> HyperPINN:

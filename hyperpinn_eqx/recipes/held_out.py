@@ -1,14 +1,14 @@
 """A budget that is not chosen beforehand: steps until a held-out loss is level."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.random as jr
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from .. import _programs as programs
-from ..loss import Loss
+from ..loss import Batch, Loss
 from ..networks.model import AbstractModel
 from ..physics.pinn import PINNLoss
 from ..physics.sampling import log_uniform
@@ -31,25 +31,30 @@ class Watched(NamedTuple):
 
 
 class UntilLevel(AbstractOptimiser[Watched, AbstractModel]):
-    """Gauss-Newton that ends when the loss at λ and points it never sees is level.
+    """Gauss-Newton until the loss at λ and points it never sees is small, or level.
 
     The history has that loss as "held_out". The model is that of its least value: steps
     that fit their batch too well are forgotten.
 
     Args:
         newton: makes the steps.
-        loss: what is held out is drawn like its batches, but twice as many λ, uniform
-            in scaled units, and uniform points.
+        loss: two batches like its own are held out, but with λ that are uniform in
+            scaled units, and uniform points.
+        tolerance: what is small.
         key: draws what is held out.
     """
 
-    def __init__(self, newton: GaussNewton, loss: PINNLoss, *, key: PRNGKeyArray):
-        self.newton, self.key = newton, key
-        self.loss = dataclasses.replace(
-            loss, n_lam=2 * loss.n_lam, sample_lam=log_uniform, adaptive=False
-        )
-        self.value = programs.once(lambda model, batch: self.loss(model, batch))
-        self.batch: Any = None
+    def __init__(
+        self,
+        newton: GaussNewton,
+        loss: PINNLoss,
+        tolerance: float = 0.0,
+        *,
+        key: PRNGKeyArray,
+    ):
+        self.newton, self.tolerance, self.keys = newton, tolerance, jr.split(key)
+        self.loss = dataclasses.replace(loss, sample_lam=log_uniform, adaptive=False)
+        self.batches = list[Batch]()
 
     def init(self, model: AbstractModel, damping: float = 1e-2) -> Watched:
         """The first state."""
@@ -61,15 +66,22 @@ class UntilLevel(AbstractOptimiser[Watched, AbstractModel]):
         """The best model so far."""
         return state.best
 
-    def look(self, model: AbstractModel) -> Loss:
+    def look(self, model: AbstractModel) -> float:
         """The held-out loss of a model."""
-        if self.batch is None:
-            self.batch = self.loss.sample(model, key=jr.clone(self.key))
-        return jax.block_until_ready(self.value(model, self.batch))
+        if not self.batches:
+            self.batches = [self.loss.sample(model, key=jr.clone(k)) for k in self.keys]
+        # Of the shape of a training's batch, so that it is the same program.
+        found = [self.newton.total(model, batch) for batch in self.batches]
+        return float(np.mean(found))
+
+    def terms(self, model: AbstractModel) -> Loss:
+        """The same by term, for half of what is held out."""
+        self.look(model)
+        return programs.call(self.loss, model, self.batches[0])
 
     def finished(self, state: Watched) -> bool:
-        """Whether the loss has been level for long enough."""
-        return state.level >= PATIENCE
+        """Whether the loss is small, or has been level for long enough."""
+        return state.lowest <= self.tolerance or state.level >= PATIENCE
 
     def step(
         self, state: Watched, done: int, left: int, *, key: PRNGKeyArray
@@ -79,7 +91,7 @@ class UntilLevel(AbstractOptimiser[Watched, AbstractModel]):
         _, best, lowest, reference, level = state
         if (done + 1) % EVERY == 0 or left == 1:
             model = self.newton.model(inner)
-            value = float(self.look(model).total)
+            value = self.look(model)
             terms = {**terms, "held_out": value}
             if value < lowest:
                 best, lowest = model, value

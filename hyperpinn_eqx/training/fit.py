@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from .. import _blocks as blocks
+from .. import _programs as programs
 from .._arguments import Count, checked
 from ..loss import AbstractLeastSquares, Loss
 from ..networks.main import precision
@@ -122,7 +123,7 @@ class OptaxSteps(AbstractOptimiser[tuple, Model]):
         _, self.static = eqx.partition(model, eqx.is_inexact_array)
         self.loss, self.optimiser, self.taken = loss, optimiser, _taken(optimiser)
         self.chunk, self.mesh = chunk, mesh
-        self.steps = blocks.on(mesh, jax.jit(self._steps))
+        self.steps = blocks.on(mesh, programs.once(self._steps))
 
     def init(self, model: Model) -> tuple:
         """The weights, and the optimiser's state."""

@@ -130,6 +130,9 @@ class GaussNewton(AbstractOptimiser[State, AbstractModel]):
         redraw: steps on one batch.
         floor: the least damping.
         mesh: the devices.
+
+    Attributes:
+        total: from a model and a batch to the loss.
     """
 
     def __init__(
@@ -143,7 +146,7 @@ class GaussNewton(AbstractOptimiser[State, AbstractModel]):
         mesh: jax.sharding.Mesh | None = None,
     ):
         self.loss, self.redraw, self.floor, self.mesh = loss, redraw, floor, mesh
-        self._sample, self._total, self._system, self._solve = (
+        self._sample, self.total, self._system, self._solve = (
             blocks.on(mesh, programs.once(f))
             for f in (
                 functools.partial(_sample, loss),
@@ -179,7 +182,7 @@ class GaussNewton(AbstractOptimiser[State, AbstractModel]):
         draw_key, sketch_key = jr.split(jr.fold_in(key, done))
         if done % self.redraw == 0:
             batch = blocks.everywhere(self.mesh, self.draw(model, draw_key))
-            loss = float(self._total(model, batch))
+            loss = float(self.total(model, batch))
             if not jnp.all(jnp.isfinite(batch.lam)):
                 raise Fault(f"a λ of the batch is not finite at step {done + 1}")
             if not np.isfinite(loss):
@@ -194,7 +197,7 @@ class GaussNewton(AbstractOptimiser[State, AbstractModel]):
             # As an array: a Python float would be compiled in.
             trial, promised = self._solve(model, batch, system, jnp.asarray(damping))
             trial = blocks.everywhere(self.mesh, trial)
-            after = float(self._total(trial, batch))
+            after = float(self.total(trial, batch))
             # A system that cannot be factorised gives NaN: more damping.
             if after < loss and promised > 0:
                 gain = (loss - after) / float(promised)

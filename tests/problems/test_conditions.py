@@ -126,10 +126,24 @@ def test_points_lie_on_their_faces_evenly_with_outward_normals(getkey):
         assert at.sum() == 100
         points = np.asarray(places.point)[at]
         assert np.all(points[:, axis] == value)
-        # As even as a third of a Latin hypercube is.
         times = np.sort(points[:, 0])
-        assert np.max(np.abs(times - np.linspace(0, 2, 100))) < 0.25
+        assert np.max(np.abs(times - np.linspace(0, 2, 100))) < 0.1
     assert np.all(jnp.linalg.norm(places.normal, axis=1) == 1)
+
+
+@pytest.mark.parametrize("faces", range(1, 5))
+@pytest.mark.parametrize("each", [7, 12, 50])
+def test_points_are_even_on_each_of_any_number_of_faces(faces, each, getkey):
+    box = hpx.Box(x=(0, 1), y=(0, 1))
+    ends = [("y", 1.0), ("x", 0.0), ("x", 1.0), ("y", 0.0)][:faces]
+    places = condition_points(box, Where(tuple(ends)), each * faces, key=getkey())
+    for name, end in ends:
+        axis = box.names.index(name)
+        outward = np.asarray(places.normal)[:, axis] == (1.0 if end else -1.0)
+        points = np.asarray(places.point)[outward]
+        assert points.shape == (each, 2)
+        found = np.sort(points[:, 1 - axis])
+        assert np.max(np.diff(found, append=found[0] + 1)) < 2 / each
 
 
 def test_a_point_is_one_and_a_line_many(getkey):

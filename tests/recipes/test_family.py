@@ -76,6 +76,18 @@ def test_it_tells_if_the_held_out_loss_stays_large(monkeypatch, recwarn):
     assert not told()
 
 
+def test_it_stops_when_the_held_out_loss_is_small(monkeypatch):
+    monkeypatch.setattr(held_out, "EVERY", 2)
+    options = TINY | {"newton_steps": 60}
+    whole = train_family(hpx.Rod(), **options, tolerance=0.0, key=jr.key(3))
+    column = whole.history["held_out"]
+    small = np.nanmin(column[: len(column) // 2])
+    short = train_family(hpx.Rod(), **options, tolerance=small, key=jr.key(3))
+    last = int(np.flatnonzero(column <= small)[0]) + 1
+    assert last < len(column)
+    np.testing.assert_array_equal(short.history["held_out"], column[:last])
+
+
 def test_it_stops_when_the_held_out_loss_is_level(monkeypatch, stop_at, tmp_path):
     every, patience = 2, 3
     monkeypatch.setattr(held_out, "EVERY", every)
@@ -83,8 +95,9 @@ def test_it_stops_when_the_held_out_loss_is_level(monkeypatch, stop_at, tmp_path
     seen, look = [], held_out.UntilLevel.look
 
     def looking(self, model):
-        seen.append((float(look(self, model).total), jax.tree.leaves(model)))
-        return look(self, model)
+        value = look(self, model)
+        seen.append((value, jax.tree.leaves(model)))
+        return value
 
     monkeypatch.setattr(held_out.UntilLevel, "look", looking)
     # A small network has soon learned what it can.
