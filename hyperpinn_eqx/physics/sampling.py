@@ -219,15 +219,11 @@ def _held(
 ) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
     """Points of a box moved to where a condition holds, and the normals there."""
     held, normal = np.full(points.shape, np.nan), np.zeros(points.shape)
-    if where.at is not None:
-        held[:] = [np.nan if value is None else value for value in where.at]
-    elif where.faces:
-        axis = np.array([domain.names.index(name) for name, _ in where.faces])
-        value = np.array([value for _, value in where.faces])
-        sign = np.where(value == np.array(domain.low)[axis], -1.0, 1.0)
-        row, face = np.arange(len(held)), np.arange(len(held)) % len(axis)
-        held[row, axis[face]] = value[face]
-        normal[row, axis[face]] = sign[face]
+    for rows, fixed in _faces(domain, where, len(points)):
+        for axis, value in fixed.items():
+            held[rows, axis] = value
+            if where.at is None:
+                normal[rows, axis] = -1.0 if value == domain.low[axis] else 1.0
     there = jnp.asarray(np.nan_to_num(held), points.dtype)
     points = jnp.where(np.isnan(held), points, there)
     return points, jnp.asarray(normal, points.dtype)
@@ -288,7 +284,8 @@ def _spread(
     What holds on a face is put in later, see `_held`.
     """
     unit = np.zeros((n, len(box)))
-    for rows, free in _faces(box, where, n):
+    for rows, fixed in _faces(box, where, n):
+        free = [axis for axis in range(len(box)) if axis not in fixed]
         # A lattice in more dimensions is even in all of them together, not in fewer.
         unit[rows[:, None], free] = lattice(len(rows), len(free))
     move = jr.uniform(key, (len(box),))
@@ -296,15 +293,18 @@ def _spread(
     return box.linear().unscale(2 * moved - 1)
 
 
-def _faces(box: Box, where: Where, n: int) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """Which of n points are on each face, in turn as in `_held`; and what is free."""
+def _faces(
+    box: Box, where: Where, n: int
+) -> Iterator[tuple[np.ndarray, dict[int, float]]]:
+    """Which of n points are on each face, which take turns, and what is fixed there.
+
+    All are at a point, or on a line. What is fixed: the value along each axis.
+    """
     if where.at is not None:
-        yield np.arange(n), [i for i, value in enumerate(where.at) if value is None]
-        return
-    for i, (name, _) in enumerate(where.faces):
-        held = box.names.index(name)
-        rows = np.arange(i, n, len(where.faces))
-        yield rows, [k for k in range(len(box)) if k != held]
+        every = enumerate(where.at)
+        yield np.arange(n), {axis: v for axis, v in every if v is not None}
+    for i, (name, value) in enumerate(where.faces):
+        yield np.arange(i, n, len(where.faces)), {box.names.index(name): value}
 
 
 def _cube(shape: int | tuple[int, ...], d: int, key: PRNGKeyArray) -> Array:

@@ -194,7 +194,8 @@ def train_family(
             name="gauss-newton",
             **options,
         )
-    if watched.look(newton.model) > _LARGE:
+    # The model is that of the least.
+    if np.nanmin(newton.history["held_out"]) > _LARGE:
         _warn(watched.terms(newton.model), len(newton.history["total"]) < newton_steps)
     before = np.array(first["total"])
     columns = {

@@ -68,16 +68,18 @@ class UntilLevel(AbstractOptimiser[Watched, AbstractModel]):
 
     def look(self, model: AbstractModel) -> float:
         """The held-out loss of a model."""
-        if not self.batches:
-            self.batches = [self.loss.sample(model, key=jr.clone(k)) for k in self.keys]
         # Of the shape of a training's batch, so that it is the same program.
-        found = [self.newton.total(model, batch) for batch in self.batches]
+        found = [self.newton.total(model, batch) for batch in self._held_out(model)]
         return float(np.mean(found))
 
     def terms(self, model: AbstractModel) -> Loss:
         """The same by term, for half of what is held out."""
-        self.look(model)
-        return programs.call(self.loss, model, self.batches[0])
+        return programs.call(self.loss, model, self._held_out(model)[0])
+
+    def _held_out(self, model: AbstractModel) -> list[Batch]:
+        if not self.batches:
+            self.batches = [self.loss.sample(model, key=jr.clone(k)) for k in self.keys]
+        return self.batches
 
     def finished(self, state: Watched) -> bool:
         """Whether the loss is small, or has been level for long enough."""
